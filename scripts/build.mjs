@@ -2,7 +2,7 @@
 // `npm install` runs it through the prepare script; it is skipped where the compilers are not installed
 // (an installed package ships dist/ ready made).
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, statSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -25,7 +25,9 @@ function newest(dir) {
 
 if (!existsSync(bin('assemblyscript')) || !existsSync(bin('typescript'))) {
   if (existsSync(join(root, 'dist'))) process.exit(0);
-  process.stderr.write('tsvisor: dist/ is missing and the compilers are not installed: run `npm install --include=dev`\n');
+  process.stderr.write(
+    'tsvisor: dist/ is missing and the compilers are not installed: run `npm install --include=dev`\n',
+  );
   process.exit(1);
 }
 
@@ -35,10 +37,33 @@ const core = join(root, 'src/engines/emu/a64/core');
 if (!existsSync(wasm) || statSync(wasm).mtimeMs < newest(core) || process.argv.includes('--force')) {
   // --memoryBase: static data lies behind the fixed per-vCPU state, see core/layout.ts.
   run(bin('assemblyscript/bin/asc.js'), [
-    join(core, 'index.ts'), '-o', wasm, '-O3', '--runtime', 'stub', '--noAssert',
-    '--importMemory', '--sharedMemory', '--initialMemory', '1024', '--maximumMemory', '65536', '--memoryBase', '65536',
-    '--enable', 'simd', '--enable', 'threads', '--enable', 'bulk-memory', '--enable', 'sign-extension',
-    '--enable', 'nontrapping-f2i', '--enable', 'mutable-globals',
+    join(core, 'index.ts'),
+    '-o',
+    wasm,
+    '-O3',
+    '--runtime',
+    'stub',
+    '--noAssert',
+    '--importMemory',
+    '--sharedMemory',
+    '--initialMemory',
+    '1024',
+    '--maximumMemory',
+    '65536',
+    '--memoryBase',
+    '65536',
+    '--enable',
+    'simd',
+    '--enable',
+    'threads',
+    '--enable',
+    'bulk-memory',
+    '--enable',
+    'sign-extension',
+    '--enable',
+    'nontrapping-f2i',
+    '--enable',
+    'mutable-globals',
   ]);
 }
 run(bin('typescript/bin/tsc'), ['-p', 'tsconfig.build.json']);

@@ -1,0 +1,84 @@
+import type { Gpa, GuestMemory } from '../memory/types.ts';
+import type { Clock } from '../time/types.ts';
+
+export type Architecture = 'aarch64' | 'x86_64';
+export type EngineKind = 'kvm' | 'emu';
+
+/** Why a vCPU asks the whole machine to change state. */
+export type SystemEvent = 'shutdown' | 'reset' | 'crash' | 'suspend';
+
+/** A hypercall in progress: `arg` and `result` are the calling convention's registers, 64 bits wide. */
+export interface Hypercall {
+  readonly abi: 'smccc' | 'kvm-x86';
+  readonly cpu: number;
+  /** Function id: the low 32 bits of X0 (smccc) or RAX (kvm-x86). */
+  readonly id: number;
+  /** Argument register n (smccc: n = 1..6 is X1..X6). */
+  arg(n: number): bigint;
+  /** Sets result register n (smccc: X0..X3). */
+  result(n: number, value: bigint): void;
+}
+
+/** Where an engine delivers guest exits. Implemented once, by machine/; called only on the machine's thread. */
+export interface ExitSink {
+  /** `size` 1, 2, 4 returns a number, 8 returns a bigint. */
+  mmioRead(cpu: number, address: Gpa, size: number): number | bigint;
+  mmioWrite(cpu: number, address: Gpa, size: number, value: number | bigint): void;
+  hypercall(call: Hypercall): void;
+  /** The engine met something that it cannot emulate, with the state that explains it. */
+  failed(cpu: number, why: string): void;
+}
+
+/** The state that a vCPU starts in. */
+export interface VcpuBoot {
+  readonly pc: Gpa;
+  /** X0 (arm64). */
+  readonly x0: bigint;
+}
+
+/** Interrupt controller inputs and outputs of one vCPU, as the machine wires them. */
+export interface CpuInterruptWires {
+  /** nIRQ / nFIQ of the vCPU's interrupt controller interface. */
+  setIrq(cpu: number, irq: boolean, fiq: boolean): void;
+}
+
+/** GICv3 CPU interface system registers (ICC_*), which the core hands to the interrupt controller. */
+export interface CpuInterface {
+  /** `reg` is op0:op1:CRn:CRm:op2 packed as (op0<<14)|(op1<<11)|(CRn<<7)|(CRm<<3)|op2. undefined: UNDEFINED. */
+  readRegister(cpu: number, reg: number): bigint | undefined;
+  /** false: UNDEFINED. */
+  writeRegister(cpu: number, reg: number, value: bigint): boolean;
+  /** Level of a private peripheral interrupt, INTID 16..31. */
+  setPpi(cpu: number, intid: number, level: boolean): void;
+}
+
+/** One guest CPU. */
+export interface Vcpu {
+  readonly id: number;
+  readonly state: 'on' | 'off' | 'idle';
+  /** Powers the vCPU on at `boot`; MMU off, interrupts masked (PSCI 1.1 section 6.4). */
+  start(boot: VcpuBoot): void;
+  stop(): void;
+}
+
+/** One of the two ways to run guests. */
+export interface Engine extends AsyncDisposable {
+  readonly kind: EngineKind;
+  readonly arch: Architecture;
+  readonly memory: GuestMemory;
+  readonly clock: Clock;
+  /** Ticks per second of the guest's system counter. */
+  readonly counterHz: number;
+  readonly vcpus: readonly Vcpu[];
+  /**
+   * Runs the guest for about `budgetNs` of host time. 'yield': call again after an event-loop turn;
+   * 'idle': every vCPU waits, `idleUntilNs` says until when; 'stopped': stop() was called.
+   */
+  step(budgetNs: number): 'yield' | 'idle' | 'stopped';
+  /** Clock time at which a timer of an idle guest fires; Infinity when only an outside event can wake it. */
+  idleUntilNs(): number;
+  /** Ends the running step() soon. Any thread. */
+  kick(): void;
+  stop(): void;
+  reset(): void;
+}

@@ -1,0 +1,50 @@
+/** Stable identifiers of everything that the host's side can get wrong; each has an anchor in docs/errors.md. */
+export type ErrorCode =
+  | 'ERR_USAGE'
+  | 'ERR_BAD_SIZE'
+  | 'ERR_FILE_NOT_FOUND'
+  | 'ERR_FILE_UNREADABLE'
+  | 'ERR_FILE_IS_DIRECTORY'
+  | 'ERR_NOT_A_KERNEL'
+  | 'ERR_WRONG_ARCHITECTURE'
+  | 'ERR_KERNEL_CORRUPT'
+  | 'ERR_MEMORY_TOO_SMALL'
+  | 'ERR_MEMORY_TOO_LARGE'
+  | 'ERR_DOES_NOT_FIT'
+  | 'ERR_ENGINE_UNAVAILABLE'
+  | 'ERR_CACHE_CORRUPT'
+  | 'ERR_DISK_FULL'
+  | 'ERR_OFFLINE'
+  | 'ERR_DOWNLOAD'
+  | 'ERR_VERIFY'
+  | 'ERR_TIMEOUT'
+  | 'ERR_STATE'
+  | 'ERR_OVERLAP'
+  | 'ERR_GUEST_ADDRESS'
+  | 'ERR_INTERNAL';
+
+/** Options of a {@link VmError}: what to do about it, what caused it, and machine-readable details. */
+export interface VmErrorOptions {
+  /** One sentence that tells the user what to do. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * The one error class of the library: a mistake of the host's side or of the configuration.
+ * Guest mistakes never throw; they get the architected answer.
+ */
+export class VmError extends Error {
+  override readonly name = 'VmError';
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message: string, options: VmErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+    this.details = options.details ?? {};
+  }
+}
