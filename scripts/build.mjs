@@ -2,7 +2,7 @@
 // `npm install` runs it through the prepare script; it is skipped where the compilers are not installed
 // (an installed package ships dist/ ready made).
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 

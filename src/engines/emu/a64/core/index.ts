@@ -1,0 +1,2 @@
+export { getNZCV, setNZCV } from './flags';
+export { updateFp } from './fpstate';
