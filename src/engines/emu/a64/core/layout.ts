@@ -125,7 +125,23 @@ export const PMEVTYPER = 0x1880; // 6 x u64
 export const MPIDR_EL1 = 0x18b0;
 export const TIMER_LINES = 0x18b8; // u32: what the timers last told the interrupt controller; bit 0 virtual, bit 1 physical
 export const PMU_LINE = 0x18bc; // u32
-export const CPU_END = 0x18c0;
+/** The page that executes: its decoded operations (linear address, u32; 0 = none) and its virtual address (u64). */
+export const PAGE_OPS = 0x18c0;
+export const PAGE_VA = 0x18c8;
+/** i32: the run loop leaves at a taken branch once 16 x the instructions run reach this; requestPoll() lowers it. */
+export const LIMIT = 0x18d0;
+/** u64: GLOBAL_ICOUNT and ICOUNT when the running slice began. */
+export const SLICE_GLOBAL = 0x18d8;
+export const SLICE_ICOUNT = 0x18e0;
+/** Result of translate(): physical address (u64), rights (u32, see mmu.ts), 1 when the memory is Device (u32). */
+export const WALK_PA = 0x18e8;
+export const WALK_RIGHTS = 0x18f0;
+export const WALK_DEVICE = 0x18f4;
+export const WALK_BLOCK = 0x18f8; // u64: bytes of the block mapping, 0 for a page
+/** Two decoded operations for single instructions under debug. */
+export const STEP_OPS = 0x1900;
+/** Free for further per-vCPU state up to 0x2000. */
+export const CPU_END = 0x1940;
 
 // --- Shared by all vCPUs. ---
 export const IRQ_LINES = 0xa000; // u32 per vCPU: bit 0 IRQ, bit 1 FIQ; written by the interrupt controller
