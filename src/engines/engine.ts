@@ -1,23 +1,14 @@
+import type { Hypercall } from '../bus/hypercall.ts';
 import type { Gpa, GuestMemory } from '../memory/types.ts';
 import type { Clock } from '../time/types.ts';
+
+export type { Hypercall } from '../bus/hypercall.ts';
 
 export type Architecture = 'aarch64' | 'x86_64';
 export type EngineKind = 'kvm' | 'emu';
 
 /** Why a vCPU asks the whole machine to change state. */
 export type SystemEvent = 'shutdown' | 'reset' | 'crash' | 'suspend';
-
-/** A hypercall in progress: `arg` and `result` are the calling convention's registers, 64 bits wide. */
-export interface Hypercall {
-  readonly abi: 'smccc' | 'kvm-x86';
-  readonly cpu: number;
-  /** Function id: the low 32 bits of X0 (smccc) or RAX (kvm-x86). */
-  readonly id: number;
-  /** Argument register n (smccc: n = 1..6 is X1..X6). */
-  arg(n: number): bigint;
-  /** Sets result register n (smccc: X0..X3). */
-  result(n: number, value: bigint): void;
-}
 
 /** Where an engine delivers guest exits. Implemented once, by machine/; called only on the machine's thread. */
 export interface ExitSink {
