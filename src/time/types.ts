@@ -7,3 +7,17 @@ export interface Clock {
   /** Calls `f` once when nowNs() reaches `ns`; disposing the result cancels it. Callbacks run in time order. */
   at(ns: number, f: () => void): Disposable;
 }
+
+/** A clock as its machine drives it: timers run only when the machine says so, between two steps of the engine. */
+export interface DrivenClock extends Clock {
+  /** Time of the next timer in ns; Infinity without one. */
+  nextDeadline(): number;
+  /** Runs the timers that are due, in time order. */
+  runDue(): void;
+}
+
+/** A clock that stands still until its engine moves it: time as a function of the guest's own progress. */
+export interface VirtualClock extends DrivenClock {
+  /** Moves the time on to `ns`, or leaves it where it is when that is in the past. Runs no timer. */
+  advanceTo(ns: number): void;
+}

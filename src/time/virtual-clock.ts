@@ -1,0 +1,22 @@
+import { TimerQueue } from './timer-queue.ts';
+import type { VirtualClock } from './types.ts';
+import { toWall } from './wall.ts';
+
+/**
+ * The clock of a deterministic run: it starts at 0 and moves only through `advanceTo`. Its wall clock shows
+ * `startWall` (ns since 1970) plus the virtual time, whatever the host's clocks do.
+ */
+export function createVirtualClock(options: { readonly startWall: bigint }): VirtualClock {
+  const timers = new TimerQueue();
+  let now = 0;
+  return {
+    nowNs: () => now,
+    wall: () => toWall(options.startWall + BigInt(Math.floor(now))),
+    at: (ns, f) => timers.at(ns, f),
+    nextDeadline: () => timers.nextDeadline(),
+    runDue: () => timers.runDue(now),
+    advanceTo(ns) {
+      if (ns > now && ns < Number.POSITIVE_INFINITY) now = ns;
+    },
+  };
+}
