@@ -140,8 +140,13 @@ export const WALK_DEVICE = 0x18f4;
 export const WALK_BLOCK = 0x18f8; // u64: bytes of the block mapping, 0 for a page
 /** Two decoded operations for single instructions under debug. */
 export const STEP_OPS = 0x1900;
+/** u32: non-zero while a counter counts at one level only: pmuSync() must be called before the level changes. */
+export const PMU_ACTIVE = 0x1940;
+export const PMU_PRESCALE = 0x1944; // u32: cycles since the last tick of a cycle counter that counts every 64th
+export const OSDTRTX_EL1 = 0x1948;
+export const DBGPRCR_EL1 = 0x1950;
 /** Free for further per-vCPU state up to 0x2000. */
-export const CPU_END = 0x1940;
+export const CPU_END = 0x1958;
 
 // --- Shared by all vCPUs. ---
 export const IRQ_LINES = 0xa000; // u32 per vCPU: bit 0 IRQ, bit 1 FIQ; written by the interrupt controller
