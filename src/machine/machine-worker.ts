@@ -1,0 +1,218 @@
+/**
+ * Entry of a VM's Worker: builds the machine and runs it, one slice of about 1 ms per turn of the event loop, so that
+ * messages and asynchronous I/O get their chance between any two slices. An idle guest puts this thread to sleep.
+ */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import type { CreateMachine, ExitReason, Machine } from './machine.ts';
+import { CONSOLE_WINDOW, type FromWorker, type ToWorker, toPlainError, type WorkerStart } from './protocol.ts';
+
+/** Sleeps up to this long block the thread: a timer of the event loop is exact to a millisecond only. */
+const SHORT_SLEEP_MS = 2;
+/** The longest time that setTimeout() takes. */
+const LONGEST_TIMER_MS = 0x7fff_ffff;
+
+const port = parentPort!;
+const { config, wake, createModule } = workerData as WorkerStart;
+
+function send(m: FromWorker): void {
+  port.postMessage(m);
+}
+
+/** Collects the small writes of one slice, so that one slice costs one message. */
+class ConsoleBatch {
+  #bytes = new Uint8Array(4096);
+  #length = 0;
+  /** Bytes sent and not yet consumed. */
+  outstanding = 0;
+
+  add(b: Uint8Array): void {
+    if (this.#length + b.length > this.#bytes.length) {
+      const bigger = new Uint8Array(Math.max(2 * this.#bytes.length, this.#length + b.length));
+      bigger.set(this.#bytes.subarray(0, this.#length));
+      this.#bytes = bigger;
+    }
+    this.#bytes.set(b, this.#length);
+    this.#length += b.length;
+  }
+
+  flush(): void {
+    if (this.#length === 0) return;
+    send({ type: 'console', bytes: this.#bytes.slice(0, this.#length) });
+    this.outstanding += this.#length;
+    this.#length = 0;
+  }
+}
+
+class Runner {
+  readonly #console = new ConsoleBatch();
+  #traceLines: string[] = [];
+  #machine: Machine | undefined;
+  #started = false;
+  #ended = false;
+  #exit: { reason: ExitReason; detail: string | undefined } | undefined;
+  /** True while a turn is queued with setImmediate. */
+  #queued = false;
+  #timer: NodeJS.Timeout | undefined;
+  /** `wake` as it was before the last chance to receive messages: if it has changed since, a message is waiting. */
+  #seen = 0;
+  readonly #input: Uint8Array[] = [];
+
+  async create(): Promise<void> {
+    const module = createModule ?? new URL('./create.js', import.meta.url).href;
+    const { createMachine } = (await import(module)) as { createMachine: CreateMachine };
+    const machine = await createMachine(config, {
+      console: bytes => this.#console.add(bytes),
+      exit: (reason, detail) => {
+        this.#exit ??= { reason, detail };
+      },
+      log: line => send({ type: 'log', line }),
+      trace: line => {
+        this.#traceLines.push(line);
+      },
+    });
+    this.#machine = machine;
+    machine.onConsoleRoom(() => {
+      this.#feed();
+      this.#resume();
+    });
+    send({ type: 'ready', info: machine.info(), kickWord: machine.kickWord });
+  }
+
+  receive(m: ToWorker): void {
+    if (this.#ended) return;
+    const machine = this.#machine!;
+    switch (m.type) {
+      case 'start':
+        this.#started = true;
+        break;
+      case 'input':
+        this.#input.push(m.bytes);
+        this.#feed();
+        break;
+      case 'consumed':
+        this.#console.outstanding -= m.bytes;
+        break;
+      case 'stop':
+        machine.stop();
+        if (!this.#started) {
+          this.#finish();
+          return;
+        }
+        // A reader that does not read must not keep a stopped machine from ending.
+        this.#console.outstanding = Number.NEGATIVE_INFINITY;
+        break;
+      case 'reset':
+        machine.reset();
+        break;
+      case 'ask':
+        send({ type: 'answer', id: m.id, value: m.what === 'info' ? machine.info() : machine.memoryHash() });
+        break;
+    }
+    this.#resume();
+  }
+
+  /** Any error from here on is ours: the guest's mistakes never throw. */
+  fail(e: unknown): void {
+    if (this.#machine === undefined) {
+      send({ type: 'failed', error: toPlainError(e) });
+      port.close();
+      return;
+    }
+    this.#finish(e);
+  }
+
+  #feed(): void {
+    const machine = this.#machine!;
+    for (let b = this.#input[0]; b !== undefined; b = this.#input[0]) {
+      const taken = machine.consoleInput(b);
+      if (taken < b.length) {
+        this.#input[0] = b.subarray(taken);
+        return;
+      }
+      this.#input.shift();
+      send({ type: 'inputTaken' });
+    }
+  }
+
+  #resume(): void {
+    if (this.#queued || this.#ended || !this.#started) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#queued = true;
+    this.#seen = Atomics.load(wake, 0);
+    setImmediate(() => {
+      this.#queued = false;
+      try {
+        this.#turn();
+      } catch (e) {
+        this.fail(e);
+      }
+    });
+  }
+
+  #turn(): void {
+    if (this.#ended) return;
+    // The reader is behind: wait for its 'consumed'.
+    if (this.#console.outstanding > CONSOLE_WINDOW) return;
+    const machine = this.#machine!;
+    const state = machine.step();
+    this.#flush();
+    if (state === 'stopped') {
+      this.#finish();
+      return;
+    }
+    if (state === 'idle') {
+      const ms = machine.idleMs();
+      if (ms > SHORT_SLEEP_MS) {
+        // Wakes a little early; the rest is a short sleep.
+        if (ms !== Number.POSITIVE_INFINITY) {
+          this.#timer = setTimeout(() => this.#resume(), Math.min(Math.floor(ms) - 1, LONGEST_TIMER_MS));
+        }
+        return;
+      }
+      if (ms > 0) Atomics.wait(wake, 0, this.#seen, ms);
+    }
+    this.#resume();
+  }
+
+  #flush(): void {
+    this.#console.flush();
+    if (this.#traceLines.length > 0) {
+      send({ type: 'trace', lines: this.#traceLines });
+      this.#traceLines = [];
+    }
+  }
+
+  #finish(error?: unknown): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    const machine = this.#machine!;
+    this.#flush();
+    const ok = error === undefined;
+    send({
+      type: 'exit',
+      reason: ok ? (this.#exit?.reason ?? 'killed') : 'crash',
+      detail: ok ? this.#exit?.detail : undefined,
+      error: ok ? undefined : toPlainError(error),
+      info: ok ? machine.info() : undefined,
+      memoryHash: ok && config.clock === 'virtual' ? machine.memoryHash() : undefined,
+    });
+    port.close();
+  }
+}
+
+const runner = new Runner();
+try {
+  await runner.create();
+  port.on('message', (m: ToWorker) => {
+    try {
+      runner.receive(m);
+    } catch (e) {
+      runner.fail(e);
+    }
+  });
+} catch (e) {
+  runner.fail(e);
+}

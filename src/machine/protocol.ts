@@ -1,0 +1,80 @@
+/** Messages between a Vm (the user's thread) and its machine Worker. */
+
+import { type ErrorCode, VmError } from '../util/errors.ts';
+import type { ExitReason, MachineConfig, MachineInfo } from './machine.ts';
+
+/** What the Worker is started with (`workerData`). */
+export interface WorkerStart {
+  readonly config: MachineConfig;
+  /** Shared; the Vm adds 1 to element 0 and notifies after every message, which ends a short sleep of the Worker. */
+  readonly wake: Int32Array;
+  /** URL of the module that exports createMachine(); undefined: the real one. */
+  readonly createModule?: string;
+}
+
+/** Vm to Worker. */
+export type ToWorker =
+  | { readonly type: 'start' }
+  | { readonly type: 'input'; readonly bytes: Uint8Array }
+  /** Console output that has been consumed; see {@link CONSOLE_WINDOW}. */
+  | { readonly type: 'consumed'; readonly bytes: number }
+  | { readonly type: 'stop' }
+  | { readonly type: 'reset' }
+  | { readonly type: 'ask'; readonly id: number; readonly what: 'info' | 'memoryHash' };
+
+/** Worker to Vm. */
+export type FromWorker =
+  | { readonly type: 'ready'; readonly info: MachineInfo; readonly kickWord: Int32Array | undefined }
+  | { readonly type: 'failed'; readonly error: PlainError }
+  | { readonly type: 'console'; readonly bytes: Uint8Array }
+  /** All bytes of one 'input' message have gone into the guest. */
+  | { readonly type: 'inputTaken' }
+  | { readonly type: 'log'; readonly line: string }
+  | { readonly type: 'trace'; readonly lines: readonly string[] }
+  | { readonly type: 'answer'; readonly id: number; readonly value: MachineInfo | string }
+  | {
+      readonly type: 'exit';
+      readonly reason: ExitReason;
+      readonly detail: string | undefined;
+      readonly error: PlainError | undefined;
+      readonly info: MachineInfo | undefined;
+      /** Only of a deterministic run (`clock: 'virtual'`). */
+      readonly memoryHash: string | undefined;
+    };
+
+/** Bytes of console output that may be on their way to a reader before the guest is held back. */
+export const CONSOLE_WINDOW = 256 * 1024;
+
+/** An error as data: structured cloning would lose the class and our fields. */
+export interface PlainError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string | undefined;
+  readonly details: Readonly<Record<string, unknown>>;
+  readonly stack: string | undefined;
+}
+
+/** Any thrown value as a {@link PlainError}; what is no VmError is a fault of ours. */
+export function toPlainError(e: unknown): PlainError {
+  if (e instanceof VmError) {
+    return { code: e.code, message: e.message, hint: e.hint, details: e.details, stack: e.stack };
+  }
+  const message = e instanceof Error ? e.message : String(e);
+  return {
+    code: 'ERR_INTERNAL',
+    message: `the machine failed: ${message}`,
+    hint: 'this is a defect of tsvisor: please report it with the stack and the command that led to it',
+    details: {},
+    stack: e instanceof Error ? e.stack : undefined,
+  };
+}
+
+/** The VmError that {@link toPlainError} flattened, with the stack of the thread that threw it. */
+export function fromPlainError(p: PlainError): VmError {
+  const e = new VmError(p.code, p.message, {
+    ...(p.hint === undefined ? {} : { hint: p.hint }),
+    details: p.details,
+  });
+  if (p.stack !== undefined) e.stack = p.stack;
+  return e;
+}
