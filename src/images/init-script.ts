@@ -1,0 +1,50 @@
+/**
+ * /init of the guest images: file systems, modules for virtio where a virtio device is present, then a root shell on the
+ * console, or the command of the kernel parameter `tsvisor.exec="..."` (in base64: `tsvisor.exec64=...`). The machine
+ * powers off when either ends. Each command costs a fork and an exec in the guest, so there are few.
+ */
+export const INIT_SCRIPT = `#!/bin/busybox sh
+export PATH=/bin HOME=/root TERM=vt100 ENV=/etc/shrc
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+echo tsvisor >/proc/sys/kernel/hostname
+ifconfig lo up
+
+# A machine without virtio devices starts its shell without waiting for drivers.
+virtio=
+for d in /sys/bus/pci/devices/*; do
+	[ -e "$d/vendor" ] && read -r v <"$d/vendor" && [ "$v" = 0x1af4 ] && virtio=1
+done
+if [ "$virtio" ]; then
+	while read -r ko; do insmod "/lib/modules/$ko" || echo "init: cannot load $ko"; done </lib/modules/order
+fi
+
+read -r line </proc/cmdline
+line=" $line "
+command=
+case $line in
+*' tsvisor.exec64='*) command=\${line#* tsvisor.exec64=}; command=$(echo "\${command%% *}" | base64 -d) ;;
+*' tsvisor.exec="'*) command=\${line#* tsvisor.exec=\\"}; command=\${command%%\\"*} ;;
+*' tsvisor.exec='*) command=\${line#* tsvisor.exec=}; command=\${command%% *} ;;
+esac
+
+cd /root
+if [ "$command" ]; then
+	setsid cttyhack sh -c "$command"
+	echo "tsvisor.exec: exit status $?"
+else
+	echo
+	echo "Type 'poweroff' or leave the shell to stop the machine."
+	setsid cttyhack sh
+fi
+poweroff -f
+`;
+
+/** What interactive shells of the image read first (\`ENV\`). The image has no init daemon, so power-off is immediate. */
+export const SHELL_RC = `PS1='\\w \\$ '
+alias poweroff='poweroff -f' reboot='reboot -f' halt='halt -f' ll='ls -l'
+`;
