@@ -62,6 +62,8 @@ if (!existsSync(wasm) || statSync(wasm).mtimeMs < newest(core) || process.argv.i
     'sign-extension',
     '--enable',
     'nontrapping-f2i',
+    '--disableWarning',
+    '112',
     '--enable',
     'mutable-globals',
   ]);

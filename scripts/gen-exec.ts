@@ -1,0 +1,351 @@
+/**
+ * Generates src/engines/emu/a64/core/{ops,exec}.ts: the numbers of the decoded operations and the interpreter loop.
+ * The loop is one dense switch (a Wasm br_table) with a case for each hot operation; written out by hand its 250 cases
+ * would be one idea in 250 copies. Run: npx tsx scripts/gen-exec.ts
+ *
+ * A body is AssemblyScript with these abbreviations:
+ *   RN RM RA  64-bit source registers      RNW RMW RAW  their low 32 bits (u32)
+ *   SETX(e)   rd = e (64 bits)             SETW(e)      rd = zero-extended 32 bits
+ *   IMM       the 64-bit immediate         LO HI        its halves as i32
+ *   NEXT      the next instruction         TAKE(d)      branch by d bytes of decoded operations, within the page
+ *   JUMP(e)   branch to virtual address e  NOTE         makes the instruction count known to what may read time
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+
+const ops: [name: string, body: string][] = [];
+const op = (name: string, body: string) => ops.push([name, body]);
+/**
+ * A load or store. With an immediate offset it is followed by its twin for SP as the base, which checks the stack
+ * pointer's alignment. The operations of one name lie together, so that decode.ts adds the mode to the first one's number.
+ */
+const families = new Map<string, [name: string, body: string][]>();
+const access = (name: string, mode: string, body: string) => {
+  const family = families.get(name) ?? [];
+  families.set(name, family);
+  family.push([`${name}_${mode}`, body]);
+  if (mode === 'IMM' || mode === 'POST' || mode === 'PRE') {
+    const onSp = body.replace(/\bRN\b/g, 'SP').replace(/\bSETN\(/g, 'SETSP(');
+    family.push([`${name}_${mode}_SP`, `if ((SP & 15) != 0 && !stackAligned()) break; ${onSp}`]);
+  }
+};
+
+// --- Immediate and register arithmetic -------------------------------------------------------------------------
+op('DECODE', 'decodeAt(ip); continue;');
+op('PAGE_END', 'acc -= 16; JUMP(load<u64>(0, PAGE_VA) + 4096)');
+op('STEP_END', 'acc -= 16; target = pcOf(ip); why = LEAVE_AT; break;');
+op('UNDEFINED', 'raiseUndefined(); break;');
+op('NOP', 'NEXT');
+op('ADR', 'SETX(pcOf(ip) + IMM) NEXT');
+op('ADRP', 'SETX((pcOf(ip) & ~(<u64>0xfff)) + IMM) NEXT');
+op('MOV_IMM', 'SETX(IMM) NEXT');
+op('MOVK_X', 'store<u16>(<u32>load<u16>(ip, 2) + <u32>load<u16>(ip, 6), <u16>LO, XREGS); NEXT');
+op('MOVK_W', 'const v = (RDW & ~(<u32>0xffff << <u32>load<u16>(ip, 6))) | <u32>LO; SETW(v) NEXT');
+op('MOV_X', 'SETX(RM) NEXT');
+op('MOV_W', 'SETW(RMW) NEXT');
+op('ADD_IMM_X', 'SETX(RN + IMM) NEXT');
+op('ADD_IMM_W', 'SETW(RNW + <u32>LO) NEXT');
+op('ADD_X', 'SETX(RN + RM) NEXT');
+op('ADD_W', 'SETW(RNW + RMW) NEXT');
+op('SUB_X', 'SETX(RN - RM) NEXT');
+op('SUB_W', 'SETW(RNW - RMW) NEXT');
+op('ADD_LSL_X', 'SETX(RN + (RM << IMM)) NEXT');
+op('ADD_LSL_W', 'SETW(RNW + (RMW << <u32>LO)) NEXT');
+op('SUB_LSL_X', 'SETX(RN - (RM << IMM)) NEXT');
+op('ADD_UXTW', 'SETX(RN + (<u64>RMW << IMM)) NEXT');
+op('ADD_SXTW', 'SETX(RN + (<u64><i64><i32>RMW << IMM)) NEXT');
+// Flag-setting forms leave their operands for flags.ts; 32-bit ones in the upper half.
+const flagOps: [string, string, string][] = [
+  ['SUBS_IMM_X', 'SUB', 'const a = RN; const b = <u64><u32>LO; SETX(a - b)'],
+  ['SUBS_IMM_W', 'SUB', 'const a = <u64>RNW << 32; const b = <u64><u32>LO << 32; SETX((a - b) >> 32)'],
+  ['SUBS_X', 'SUB', 'const a = RN; const b = RM; SETX(a - b)'],
+  ['SUBS_W', 'SUB', 'const a = <u64>RNW << 32; const b = <u64>RMW << 32; SETX((a - b) >> 32)'],
+];
+for (const [name, kind, body] of flagOps) op(name, `${body} setFlags(FLAGS_${kind}, a, b); NEXT`);
+op('ADDS_IMM_X', 'const a = RN; const b = IMM; SETX(a + b) setFlags(FLAGS_ADD, a, b); NEXT');
+op('ADDS_IMM_W', 'const a = <u64>RNW << 32; const b = IMM << 32; SETX((a + b) >> 32) setFlags(FLAGS_ADD, a, b); NEXT');
+op('ADDS_X', 'const a = RN; const b = RM; SETX(a + b) setFlags(FLAGS_ADD, a, b); NEXT');
+op('ADDS_W', 'const a = <u64>RNW << 32; const b = <u64>RMW << 32; SETX((a + b) >> 32) setFlags(FLAGS_ADD, a, b); NEXT');
+op('AND_IMM', 'SETX(RN & IMM) NEXT');
+op('ORR_IMM_X', 'SETX(RN | IMM) NEXT');
+op('ORR_IMM_W', 'SETW(RNW | <u32>LO) NEXT');
+op('EOR_IMM_X', 'SETX(RN ^ IMM) NEXT');
+op('EOR_IMM_W', 'SETW(RNW ^ <u32>LO) NEXT');
+op('ANDS_IMM_X', 'const r = RN & IMM; SETX(r) setFlags(FLAGS_ADD, r, 0); NEXT');
+op('ANDS_IMM_W', 'const r = <u64>(RNW & <u32>LO); SETX(r) setFlags(FLAGS_ADD, r << 32, 0); NEXT');
+op('AND_X', 'SETX(RN & RM) NEXT');
+op('AND_W', 'SETW(RNW & RMW) NEXT');
+op('ORR_X', 'SETX(RN | RM) NEXT');
+op('ORR_W', 'SETW(RNW | RMW) NEXT');
+op('ORR_LSL_X', 'SETX(RN | (RM << IMM)) NEXT');
+op('ORR_LSL_W', 'SETW(RNW | (RMW << <u32>LO)) NEXT');
+op('EOR_X', 'SETX(RN ^ RM) NEXT');
+op('EOR_W', 'SETW(RNW ^ RMW) NEXT');
+op('EOR_LSR_X', 'SETX(RN ^ (RM >> IMM)) NEXT');
+op('EOR_LSR_W', 'SETW(RNW ^ (RMW >> <u32>LO)) NEXT');
+op('EOR_LSL_X', 'SETX(RN ^ (RM << IMM)) NEXT');
+op('EOR_LSL_W', 'SETW(RNW ^ (RMW << <u32>LO)) NEXT');
+op('BIC_X', 'SETX(RN & ~RM) NEXT');
+op('BIC_W', 'SETW(RNW & ~RMW) NEXT');
+op('ORN_X', 'SETX(RN | ~RM) NEXT');
+op('ORN_W', 'SETW(RNW | ~RMW) NEXT');
+op('ANDS_X', 'const r = RN & RM; SETX(r) setFlags(FLAGS_ADD, r, 0); NEXT');
+op('ANDS_W', 'const r = <u64>(RNW & RMW); SETX(r) setFlags(FLAGS_ADD, r << 32, 0); NEXT');
+// Bitfield moves, reduced by decode.ts to a shift and a mask.
+op('UBFX', 'SETX((RN >> <u64>load<u16>(ip, 6)) & IMM) NEXT');
+op('UBFIZ', 'SETX((RN & IMM) << <u64>load<u16>(ip, 6)) NEXT');
+op('SBFM_X', 'SETX(<u64>(<i64>(RN << <u64><u32>LO) >> <i64>HI)) NEXT');
+op('SBFM_W', 'SETW(<u32>(<i32>(RNW << <u32>LO) >> HI)) NEXT');
+op('BFXIL_X', 'SETX((RD & ~IMM) | ((RN >> <u64>load<u16>(ip, 6)) & IMM)) NEXT');
+op('BFXIL_W', 'SETW((RDW & ~<u32>LO) | ((RNW >> <u32>load<u16>(ip, 6)) & <u32>LO)) NEXT');
+op('BFI_X', 'SETX((RD & ~IMM) | ((RN << <u64>load<u16>(ip, 6)) & IMM)) NEXT');
+op('BFI_W', 'SETW((RDW & ~<u32>LO) | ((RNW << <u32>load<u16>(ip, 6)) & <u32>LO)) NEXT');
+op('EXTR_X', 'SETX((RM >> IMM) | ((RN << 1) << (63 - IMM))) NEXT');
+op('EXTR_W', 'SETW(<u32>(((<u64>RNW << 32) | <u64>RMW) >> IMM)) NEXT');
+// Two and three sources. RA sits in the immediate.
+op('MADD_X', 'SETX(RA + RN * RM) NEXT');
+op('MADD_W', 'SETW(RAW + RNW * RMW) NEXT');
+op('MSUB_X', 'SETX(RA - RN * RM) NEXT');
+op('MSUB_W', 'SETW(RAW - RNW * RMW) NEXT');
+op('UMADDL', 'SETX(RA + <u64>RNW * <u64>RMW) NEXT');
+op('SMADDL', 'SETX(RA + <u64>(<i64><i32>RNW * <i64><i32>RMW)) NEXT');
+op('UDIV_X', 'const b = RM; SETX(b == 0 ? 0 : RN / b) NEXT');
+op('UDIV_W', 'const b = RMW; SETW(b == 0 ? 0 : RNW / b) NEXT');
+op('LSLV_X', 'SETX(RN << (RM & 63)) NEXT');
+op('LSLV_W', 'SETW(RNW << (RMW & 31)) NEXT');
+op('LSRV_X', 'SETX(RN >> (RM & 63)) NEXT');
+op('LSRV_W', 'SETW(RNW >> (RMW & 31)) NEXT');
+op('ASRV_X', 'SETX(<u64>(<i64>RN >> <i64>(RM & 63))) NEXT');
+op('ASRV_W', 'SETW(<u32>(<i32>RNW >> <i32>(RMW & 31))) NEXT');
+op('CLZ_X', 'SETX(clz<u64>(RN)) NEXT');
+op('CLZ_W', 'SETW(clz<u32>(RNW)) NEXT');
+op('REV_X', 'SETX(bswap<u64>(RN)) NEXT');
+op('REV_W', 'SETW(bswap<u32>(RNW)) NEXT');
+for (const [w, t] of [['X', 'u64'], ['W', 'u32']] as const) {
+  const [n, m, set] = w === 'X' ? ['RN', 'RM', 'SETX'] : ['RNW', 'RMW', 'SETW'];
+  op(`CSEL_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : ${m}) NEXT`);
+  op(`CSINC_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : ${m} + 1) NEXT`);
+  op(`CSINV_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : ~${m}) NEXT`);
+  op(`CSNEG_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : <${t}>0 - ${m}) NEXT`);
+}
+op('DP', 'execDp(<u32>LO); NEXT'); // every other data-processing instruction, from its encoding
+
+// --- Branches ---------------------------------------------------------------------------------------------------
+op('B', 'TAKE(LO)');
+op('B_FAR', 'JUMP(pcOf(ip) + IMM)');
+op('BL', 'store<u64>(30 << 3, pcOf(ip) + 4, XREGS); TAKE(LO)');
+op('BL_FAR', 'const pc = pcOf(ip); store<u64>(30 << 3, pc + 4, XREGS); JUMP(pc + IMM)');
+op('BR', 'JUMP(RN)');
+op('BLR', 'target = RN; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); why = JUMP_TO; break;');
+op('CBZ_X', 'if (RN == 0) { TAKE(LO) } NEXT');
+op('CBNZ_X', 'if (RN != 0) { TAKE(LO) } NEXT');
+op('CBZ_W', 'if (RNW == 0) { TAKE(LO) } NEXT');
+op('CBNZ_W', 'if (RNW != 0) { TAKE(LO) } NEXT');
+op('TBZ', 'if (((RN >> <u64>load<u16>(ip, 6)) & 1) == 0) { TAKE(LO) } NEXT');
+op('TBNZ', 'if (((RN >> <u64>load<u16>(ip, 6)) & 1) != 0) { TAKE(LO) } NEXT');
+op('BCOND', 'if (conditionHolds(<u32>load<u16>(ip, 6))) { TAKE(LO) } NEXT');
+op('BCOND_FAR', 'if (branchTaken(<u32>HI)) { JUMP(pcOf(ip) + <u64><i64>LO) } NEXT');
+// A compare and the conditional branch behind it in one operation; LO is the immediate, HI the branch.
+const CONDITIONS: Record<string, string> = {
+  EQ: 'a == b', NE: 'a != b', HS: 'a >= b', LO: 'a < b', HI: 'a > b', LS: 'a <= b',
+  GE: '<i64>a >= <i64>b', LT: '<i64>a < <i64>b', GT: '<i64>a > <i64>b', LE: '<i64>a <= <i64>b',
+};
+const SKIP = 'ip += 32; continue;';
+const TAKE2 = '{ const t = ip + HI; acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; }';
+for (const [name, , body] of flagOps)
+  for (const [c, test] of Object.entries(CONDITIONS))
+    op(`${name}_B_${c}`, `${body} setFlags(FLAGS_SUB, a, b); if (${test}) ${TAKE2} ${SKIP}`);
+for (const [name, value, shift] of [
+  ['ANDS_IMM_X', 'RN & <u64><i64>LO', ''], ['ANDS_IMM_W', '<u64>(RNW & <u32>LO)', ' << 32'],
+  ['ANDS_X', 'RN & RM', ''], ['ANDS_W', '<u64>(RNW & RMW)', ' << 32'],
+] as const)
+  for (const [c, test] of [['EQ', 'r == 0'], ['NE', 'r != 0']] as const)
+    op(`${name}_B_${c}`, `const r = ${value}; SETX(r) setFlags(FLAGS_ADD, r${shift}, 0); if (${test}) ${TAKE2} ${SKIP}`);
+
+// --- Loads and stores -------------------------------------------------------------------------------------------
+const ADDRESSES: Record<string, [va: string, after: string]> = {
+  IMM: ['RN + IMM', ''],
+  POST: ['RN', 'SETN(va + IMM)'],
+  PRE: ['RN + IMM', 'SETN(va)'],
+  LSL: ['RN + (RM << IMM)', ''],
+  UXTW: ['RN + (<u64>RMW << IMM)', ''],
+  SXTW: ['RN + (<u64><i64><i32>RMW << IMM)', ''],
+};
+const LOADS: Record<string, [size: number, host: string, slow: string]> = {
+  LDR_X: [8, 'load<u64>(h)', 'v'],
+  LDR_W: [4, '<u64>load<u32>(h)', 'v'],
+  LDRH: [2, '<u64>load<u16>(h)', 'v'],
+  LDRB: [1, '<u64>load<u8>(h)', 'v'],
+  LDRSW: [4, '<u64><i64>load<i32>(h)', '<u64><i64><i32>v'],
+  LDRSH_X: [2, '<u64><i64>load<i16>(h)', '<u64><i64><i16>v'],
+  LDRSH_W: [2, '<u64><u32><i32>load<i16>(h)', '<u64><u32><i32><i16>v'],
+  LDRSB_X: [1, '<u64><i64>load<i8>(h)', '<u64><i64><i8>v'],
+  LDRSB_W: [1, '<u64><u32><i32>load<i8>(h)', '<u64><u32><i32><i8>v'],
+};
+const STORES: Record<string, [size: number, type: string]> = { STR_X: [8, 'u64'], STR_W: [4, 'u32'], STRH: [2, 'u16'], STRB: [1, 'u8'] };
+const LOOKUP = (size: number, write: boolean) => `const e = tlbEntry(tlb, va); if (${write ? 'writeHit' : 'readHit'}(e, va, ${size}))`;
+const FAULTED = 'if (load<u32>(0, FAULT) != 0) break;';
+for (const [name, [size, host, slow]] of Object.entries(LOADS))
+  for (const [mode, [va, after]] of Object.entries(ADDRESSES)) {
+    // A writeback to the register that is loaded is CONSTRAINED UNPREDICTABLE: the loaded value stays, as with QEMU.
+    const write = after === '' ? '' : after;
+    access(name, mode,
+      `const va = ${va}; ${LOOKUP(size, false)} { const h = hostAddress(e, va); ${write} SETX(${host}) NEXT } ` +
+        `NOTE const v = slowLoad(va, ${size}, tlb); ${FAULTED} ${write} SETX(${slow}) NEXT`,
+    );
+  }
+for (const [name, [size, type]] of Object.entries(STORES))
+  for (const [mode, [va, after]] of Object.entries(ADDRESSES))
+    access(name, mode,
+      `const va = ${va}; ${LOOKUP(size, true)} { store<${type}>(hostAddress(e, va), <${type}>RD); ${after} NEXT } ` +
+        `NOTE slowStore(va, ${size}, RD, tlb); ${FAULTED} ${after} NEXT`,
+    );
+// Pairs: RM holds the second register.
+for (const mode of ['IMM', 'POST', 'PRE'] as const) {
+  const [va, after] = ADDRESSES[mode]!;
+  access('LDP_X', mode,
+    `const va = ${va}; ${LOOKUP(16, false)} { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); ${after} SETX(a) SETM(b) NEXT } ` +
+      `NOTE const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT`,
+  );
+  access('STP_X', mode,
+    `const va = ${va}; ${LOOKUP(16, true)} { const h = hostAddress(e, va); store<u64>(h, RD); store<u64>(h, RM, 8); ${after} NEXT } ` +
+      `NOTE storePair(va, 8, RD, RM, tlb); ${FAULTED} ${after} NEXT`,
+  );
+  access('LDP_W', mode,
+    `const va = ${va}; ${LOOKUP(8, false)} { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); ${after} SETX(a) SETM(b) NEXT } ` +
+      `NOTE const a = slowRead(va, 4, tlb); ${FAULTED} const b = slowRead(va + 4, 4, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT`,
+  );
+  access('STP_W', mode,
+    `const va = ${va}; ${LOOKUP(8, true)} { const h = hostAddress(e, va); store<u32>(h, RDW); store<u32>(h, RMW, 4); ${after} NEXT } ` +
+      `NOTE storePair(va, 4, <u64>RDW, <u64>RMW, tlb); ${FAULTED} ${after} NEXT`,
+  );
+}
+op('LDR_LIT_X', `const va = pcOf(ip) + IMM; NOTE const v = readTable(tlb, va, 8); ${FAULTED} SETX(v) NEXT`);
+op('LDR_LIT_W', `const va = pcOf(ip) + IMM; NOTE const v = readTable(tlb, va, 4); ${FAULTED} SETX(v) NEXT`);
+op('LDR_LIT_SW', `const va = pcOf(ip) + IMM; NOTE const v = readTable(tlb, va, 4); ${FAULTED} SETX(<u64><i64><i32>v) NEXT`);
+op('MEM', `NOTE execMemory(<u32>LO, pcOf(ip)); ${FAULTED} NEXT`); // every other load or store, from its encoding
+
+// --- Floating point and SIMD: RD, RN, RM are byte offsets of V registers ------------------------------------------
+const FP = 'if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; }';
+op('FP', `${FP} execFp(<u32>load<u16>(ip, 2), <u32>LO); NEXT`);
+op('SIMD', `${FP} execSimd(<u32>load<u16>(ip, 2), <u32>LO); NEXT`);
+op('SIMD_MEM', `${FP} NOTE if (!execSimdMemory(<u32>load<u16>(ip, 2), <u32>LO)) break; NEXT`);
+op('FP_MEM', `${FP} NOTE execFpMemory(<u32>LO, pcOf(ip)); ${FAULTED} NEXT`);
+const VD = '<u32>load<u16>(ip, 2)';
+const VN = '<u32>load<u16>(ip, 4)';
+const VM = '<u32>load<u16>(ip, 6)';
+const fp2 = (name: string, size: 'f64' | 'f32', f: string) => {
+  const t = size === 'f64' ? 'u64' : 'u32';
+  op(
+    name,
+    `${FP} const a = load<${t}>(${VN}, VREGS); const b = load<${t}>(${VM}, VREGS); ` +
+      `const r = load<u32>(0, FP_FAST) != 0 ? ${f}Fast(a, b) : ${f}(a, b); store<u64>(${VD}, <u64>r, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`,
+  );
+};
+const fp3 = (name: string, size: 'f64' | 'f32', negateProduct: boolean) => {
+  const t = size === 'f64' ? 'u64' : 'u32';
+  const sign = size === 'f64' ? '0x8000000000000000' : '0x80000000';
+  const a = `load<${t}>(<u32>HI, VREGS)`;
+  const n = negateProduct ? `(load<${t}>(${VN}, VREGS) ^ ${sign})` : `load<${t}>(${VN}, VREGS)`;
+  op(
+    name,
+    `${FP} const a = ${a}; const n = ${n}; const m = load<${t}>(${VM}, VREGS); ` +
+      `const r = load<u32>(0, FP_FAST) != 0 ? ${size}MulAddFast(a, n, m) : ${size}MulAdd(a, n, m); store<u64>(${VD}, <u64>r, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`,
+  );
+};
+for (const [s, t] of [['D', 'f64'], ['S', 'f32']] as const) {
+  for (const f of ['Add', 'Sub', 'Mul', 'Div']) fp2(`F${f.toUpperCase()}_${s}`, t, `${t}${f}`);
+  fp3(`FMADD_${s}`, t, false);
+  fp3(`FMSUB_${s}`, t, true);
+}
+op('FMOV_D', `${FP} store<u64>(${VD}, load<u64>(${VN}, VREGS), VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
+op('FMOV_S', `${FP} store<u64>(${VD}, <u64>load<u32>(${VN}, VREGS), VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
+const LANES = `const a = v128.load(${VN}, VREGS); const b = v128.load(${VM}, VREGS);`;
+for (const [name, f] of [
+  ['AND_V', 'v128.and(a, b)'], ['ORR_V', 'v128.or(a, b)'], ['EOR_V', 'v128.xor(a, b)'], ['ADD_16B', 'i8x16.add(a, b)'],
+  ['ADD_4S', 'i32x4.add(a, b)'], ['ADD_2D', 'i64x2.add(a, b)'], ['CMEQ_16B', 'i8x16.eq(a, b)'],
+] as const)
+  op(name, `${FP} ${LANES} v128.store(${VD}, ${f}, VREGS); NEXT`);
+for (const [mode, [va, after]] of Object.entries(ADDRESSES)) {
+  access('LDR_Q', mode,
+    `${FP} const va = ${va}; ${LOOKUP(16, false)} { v128.store(${VD}, v128.load(hostAddress(e, va)), VREGS); ${after} NEXT } ` +
+      `NOTE const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, b, VREGS + 8); ${after} NEXT`,
+  );
+  access('STR_Q', mode,
+    `${FP} const va = ${va}; ${LOOKUP(16, true)} { v128.store(hostAddress(e, va), v128.load(${VD}, VREGS)); ${after} NEXT } ` +
+      `NOTE storePair(va, 8, load<u64>(${VD}, VREGS), load<u64>(${VD}, VREGS + 8), tlb); ${FAULTED} ${after} NEXT`,
+  );
+  for (const [s, size, t] of [['D', 8, 'u64'], ['S', 4, 'u32']] as const) {
+    access(`LDR_${s}`, mode,
+      `${FP} const va = ${va}; ${LOOKUP(size, false)} { store<u64>(${VD}, <u64>load<${t}>(hostAddress(e, va)), VREGS); store<u64>(${VD}, 0, VREGS + 8); ${after} NEXT } ` +
+        `NOTE const a = slowLoad(va, ${size}, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, 0, VREGS + 8); ${after} NEXT`,
+    );
+    access(`STR_${s}`, mode,
+      `${FP} const va = ${va}; ${LOOKUP(size, true)} { store<${t}>(hostAddress(e, va), load<${t}>(${VD}, VREGS)); ${after} NEXT } ` +
+        `NOTE slowStore(va, ${size}, <u64>load<${t}>(${VD}, VREGS), tlb); ${FAULTED} ${after} NEXT`,
+    );
+  }
+}
+for (const mode of ['IMM', 'POST', 'PRE'] as const) {
+  const [va, after] = ADDRESSES[mode]!;
+  access('LDP_Q', mode,
+    `${FP} const va = ${va}; ${LOOKUP(32, false)} { const h = hostAddress(e, va); v128.store(${VD}, v128.load(h), VREGS); v128.store(${VM}, v128.load(h, 16), VREGS); ${after} NEXT } ` +
+      `NOTE if (!slowLoadPairQ(va, ${VD}, ${VM}, tlb)) break; ${after} NEXT`,
+  );
+  access('STP_Q', mode,
+    `${FP} const va = ${va}; ${LOOKUP(32, true)} { const h = hostAddress(e, va); v128.store(h, v128.load(${VD}, VREGS)); v128.store(h, v128.load(${VM}, VREGS), 16); ${after} NEXT } ` +
+      `NOTE slowStorePairQ(va, ${VD}, ${VM}, tlb); ${FAULTED} ${after} NEXT`,
+  );
+}
+
+// --- What may change the context --------------------------------------------------------------------------------
+op('ATOMIC', `NOTE execAtomic(<u32>LO); ${FAULTED} NEXT`);
+op('SYSTEM', 'NOTE target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;');
+op('DC_ZVA', `if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; const va = RN & ~(<u64>63); ${LOOKUP(64, true)} { memory.fill(hostAddress(e, va), 0, 64); NEXT } NOTE slowZero(va, tlb); ${FAULTED} NEXT`);
+
+for (const family of families.values()) ops.push(...family);
+
+function expand(body: string): string {
+  const reg = (at: number, type: string) => `load<${type}>(<u32>load<u16>(ip, ${at}), XREGS)`;
+  const set = (at: number, e: string) => `store<u64>(<u32>load<u16>(ip, ${at}), ${e}, XREGS);`;
+  let s = body;
+  for (const [macro, make] of [
+    ['SETX', (e: string) => set(2, e)],
+    ['SETW', (e: string) => set(2, `<u64>(${e})`)],
+    ['SETN', (e: string) => set(4, e)],
+    ['SETM', (e: string) => set(6, e)],
+    ['SETSP', (e: string) => `store<u64>(31 << 3, ${e}, XREGS);`],
+    ['TAKE', (d: string) => `{ const t = ip + ${d}; acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; }`],
+    ['JUMP', (e: string) => `target = ${e}; why = JUMP_TO; break;`],
+  ] as const) {
+    for (let at = s.search(new RegExp(`\\b${macro}\\(`)); at >= 0; at = s.search(new RegExp(`\\b${macro}\\(`))) {
+      let depth = 0;
+      let end = at + macro.length;
+      do {
+        if (s[end] === '(') depth++;
+        if (s[end] === ')') depth--;
+        end++;
+      } while (depth > 0);
+      s = s.slice(0, at) + make(s.slice(at + macro.length + 1, end - 1)) + s.slice(end);
+    }
+  }
+  return s
+    .replace(/\bRNW\b/g, reg(4, 'u32')).replace(/\bRMW\b/g, reg(6, 'u32')).replace(/\bRDW\b/g, reg(2, 'u32'))
+    .replace(/\bSP\b/g, 'load<u64>(31 << 3, XREGS)').replace(/\bRN\b/g, reg(4, 'u64')).replace(/\bRM\b/g, reg(6, 'u64')).replace(/\bRD\b/g, reg(2, 'u64'))
+    .replace(/\bRAW\b/g, 'load<u32>(<u32>LO, XREGS)').replace(/\bRA\b/g, 'load<u64>(<u32>LO, XREGS)')
+    .replace(/\bNEXT\b/g, '{ ip += 16; continue; }')
+    .replace(/\bNOTE\b/g, 'noteCount(<u32>(acc + ip) >> 4);')
+    .replace(/\bIMM\b/g, 'load<u64>(ip, 8)').replace(/\bLO\b/g, 'load<i32>(ip, 8)').replace(/\bHI\b/g, 'load<i32>(ip, 12)');
+}
+
+const core = new URL('../src/engines/emu/a64/core/', import.meta.url);
+const header = '// Generated by scripts/gen-exec.ts: change that.\n';
+writeFileSync(
+  new URL('ops.ts', core),
+  `${header}\n/** What a decoded operation is; the first u16 of its 16 bytes. 0 asks for decoding. */\n` +
+    ops.map(([name], i) => `export const ${name}: u32 = ${i};`).join('\n') + '\n',
+);
+const template = readFileSync(new URL('exec.template.ts', core), 'utf8');
+writeFileSync(
+  new URL('exec.ts', core),
+  header + template.replace(/^.*@cases.*$/m, () => ops.map(([name, body], i) => `      // ${name}\n      case ${i}: {\n        ${expand(body)}\n      }`).join('\n')),
+);

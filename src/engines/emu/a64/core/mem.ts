@@ -1,0 +1,192 @@
+/** Guest loads and stores: the fast path through the TLB, and the slow path for everything that misses it. */
+import { raiseAbort, requestPoll, EC_DABORT_LOWER, EC_WATCHPOINT_LOWER } from './exception';
+import { mmioRead, mmioWrite } from './host';
+import { checkWatchpoint } from './debug';
+import {
+  CPU_ID, EL, FAULT, MAILBOX, SCTLR_EL1, TLB_DATA, TLB_USER, WALK_DEVICE, WALK_PA, WATCH_ACTIVE, XREGS, SP_SLOT, EXCLUSIVE_SIZE,
+} from './layout';
+import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, fault, fill, physical, translate } from './mmu';
+import { syncClock } from './clock';
+
+/** Linear address of the TLB entry for `va`. */
+// @ts-ignore: decorator
+@inline
+export function tlbEntry(table: u32, va: u64): u32 {
+  return table + (u32(va >> 7) & 0x7fe0);
+}
+
+// @ts-ignore: decorator
+@inline
+export function readHit(entry: u32, va: u64, size: u64): bool {
+  return (va ^ load<u64>(entry)) < 4097 - size;
+}
+
+// @ts-ignore: decorator
+@inline
+export function writeHit(entry: u32, va: u64, size: u64): bool {
+  return (va ^ load<u64>(entry, 8)) < 4097 - size;
+}
+
+/** Linear address of `va` by an entry that hit. */
+// @ts-ignore: decorator
+@inline
+export function hostAddress(entry: u32, va: u64): u32 {
+  return u32(va) + load<u32>(entry, 24);
+}
+
+function loadHost(host: u32, size: u32): u64 {
+  switch (size) {
+    case 1: return <u64>load<u8>(host);
+    case 2: return <u64>load<u16>(host);
+    case 4: return <u64>load<u32>(host);
+    default: return load<u64>(host);
+  }
+}
+
+function storeHost(host: u32, size: u32, value: u64): void {
+  switch (size) {
+    case 1: store<u8>(host, <u8>value); break;
+    case 2: store<u16>(host, <u16>value); break;
+    case 4: store<u32>(host, <u32>value); break;
+    default: store<u64>(host, value); break;
+  }
+}
+
+function deviceRead(pa: u64, size: u32): u64 {
+  syncClock();
+  mmioRead(load<u32>(0, CPU_ID), <u32>(pa >> 32), <u32>pa, size);
+  requestPoll();
+  const v = load<u64>(0, MAILBOX);
+  return size == 8 ? v : v & ((<u64>1 << (size << 3)) - 1);
+}
+
+function deviceWrite(pa: u64, size: u32, value: u64): void {
+  syncClock();
+  store<u64>(0, value, MAILBOX);
+  mmioWrite(load<u32>(0, CPU_ID), <u32>(pa >> 32), <u32>pa, size);
+  requestPoll();
+}
+
+/** Raises the watchpoint debug exception; its ISS: DFSC 0b100010, WnR. */
+function watchpointHit(va: u64, write: bool): void {
+  raiseAbort(EC_WATCHPOINT_LOWER, 0x22 | (u32(write) << 6), va);
+}
+
+/**
+ * A load of 1, 2, 4 or 8 bytes that missed the TLB, crosses a page or touches a device. `table` names the rights:
+ * TLB_DATA's or TLB_USER's value. On a fault FAULT is set and the result means nothing.
+ */
+export function slowLoad(va: u64, size: u32, table: u32): u64 {
+  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, false)) {
+    watchpointHit(va, false);
+    return 0;
+  }
+  const user = table == load<u32>(0, TLB_USER);
+  const unaligned = (u32(va) & (size - 1)) != 0;
+  if (unaligned && (load<u64>(0, SCTLR_EL1) & 2) != 0) {
+    fault(va, ACCESS_READ, false, FSC_ALIGNMENT);
+    return 0;
+  }
+  if ((u32(va) & 0xfff) + size > 0x1000) {
+    // Crosses a page: byte by byte, the first fault wins.
+    let v: u64 = 0;
+    for (let i: u32 = 0; i < size; i++) {
+      v |= slowLoad(va + i, 1, table) << (i << 3);
+      if (load<u32>(0, FAULT) != 0) return 0;
+    }
+    return v;
+  }
+  if (!translate(va, ACCESS_READ, user, false)) return 0;
+  const pa = load<u64>(0, WALK_PA);
+  const device = load<u32>(0, WALK_DEVICE) != 0;
+  if (device && unaligned) {
+    fault(va, ACCESS_READ, false, FSC_ALIGNMENT);
+    return 0;
+  }
+  const host = physical(pa, size, false);
+  if (host == 0) return deviceRead(pa, size);
+  if (!device && load<u32>(0, WATCH_ACTIVE) == 0 && (load<u64>(0, SCTLR_EL1) & 2) == 0) fill(table, va);
+  return loadHost(host, size);
+}
+
+/** A store of 1, 2, 4 or 8 bytes that missed the TLB, crosses a page or touches a device. See slowLoad(). */
+export function slowStore(va: u64, size: u32, value: u64, table: u32): void {
+  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, true)) return watchpointHit(va, true);
+  const user = table == load<u32>(0, TLB_USER);
+  const unaligned = (u32(va) & (size - 1)) != 0;
+  if (unaligned && (load<u64>(0, SCTLR_EL1) & 2) != 0) return fault(va, ACCESS_WRITE, false, FSC_ALIGNMENT);
+  if ((u32(va) & 0xfff) + size > 0x1000) {
+    // Both pages must be writable before a byte changes.
+    const second = (va + size - 1) & ~(<u64>0xfff);
+    if (!translate(va, ACCESS_WRITE, user, false)) return;
+    if (!translate(second, ACCESS_WRITE, user, false)) return;
+    for (let i: u32 = 0; i < size; i++) {
+      slowStore(va + i, 1, value >> (i << 3), table);
+      if (load<u32>(0, FAULT) != 0) return;
+    }
+    return;
+  }
+  if (!translate(va, ACCESS_WRITE, user, false)) return;
+  const pa = load<u64>(0, WALK_PA);
+  const device = load<u32>(0, WALK_DEVICE) != 0;
+  if (device && unaligned) return fault(va, ACCESS_WRITE, false, FSC_ALIGNMENT);
+  const host = physical(pa, size, true);
+  if (host == 0) return deviceWrite(pa, size, value & (size == 8 ? ~(<u64>0) : (<u64>1 << (size << 3)) - 1));
+  if (!device && load<u32>(0, WATCH_ACTIVE) == 0 && (load<u64>(0, SCTLR_EL1) & 2) == 0) fill(table, va);
+  storeHost(host, size, value);
+}
+
+/**
+ * Makes sure that a write of `size` bytes at `va` will not fault, so that an instruction of several stores changes
+ * nothing when one of them cannot be done. False: FAULT is set.
+ */
+export function probeWrite(va: u64, size: u32, table: u32): bool {
+  if (writeHit(tlbEntry(table, va), va, size)) return true;
+  const user = table == load<u32>(0, TLB_USER);
+  if (!translate(va, ACCESS_WRITE, user, false)) return false;
+  const last = va + size - 1;
+  if (((va ^ last) & ~(<u64>0xfff)) != 0) return translate(last, ACCESS_WRITE, user, false);
+  return true;
+}
+
+// @ts-ignore: decorator
+@inline
+export function readTable(table: u32, va: u64, size: u32): u64 {
+  const e = tlbEntry(table, va);
+  return readHit(e, va, size) ? loadHost(hostAddress(e, va), size) : slowLoad(va, size, table);
+}
+
+// @ts-ignore: decorator
+@inline
+export function writeTable(table: u32, va: u64, size: u32, value: u64): void {
+  const e = tlbEntry(table, va);
+  if (writeHit(e, va, size)) storeHost(hostAddress(e, va), size, value);
+  else slowStore(va, size, value, table);
+}
+
+/** Loads with the current level's rights; FAULT tells whether it worked. */
+export function loadU8(va: u64): u64 {
+  return readTable(load<u32>(0, TLB_DATA), va, 1);
+}
+export function loadU16(va: u64): u64 {
+  return readTable(load<u32>(0, TLB_DATA), va, 2);
+}
+export function loadU32(va: u64): u64 {
+  return readTable(load<u32>(0, TLB_DATA), va, 4);
+}
+export function loadU64(va: u64): u64 {
+  return readTable(load<u32>(0, TLB_DATA), va, 8);
+}
+/** Stores with the current level's rights; FAULT tells whether it worked. */
+export function storeU8(va: u64, value: u64): void {
+  writeTable(load<u32>(0, TLB_DATA), va, 1, value);
+}
+export function storeU16(va: u64, value: u64): void {
+  writeTable(load<u32>(0, TLB_DATA), va, 2, value);
+}
+export function storeU32(va: u64, value: u64): void {
+  writeTable(load<u32>(0, TLB_DATA), va, 4, value);
+}
+export function storeU64(va: u64, value: u64): void {
+  writeTable(load<u32>(0, TLB_DATA), va, 8, value);
+}
