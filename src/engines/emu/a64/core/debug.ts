@@ -129,7 +129,7 @@ function watchpointCovers(wvr: u64, wcr: u32, va: u64, size: u32): bool {
  * fault, which comes first. `user`: LDTR and STTR, which count as accesses from EL0. An atomic read-modify-write asks
  * as a read and as a write.
  */
-export function checkWatchpoint(va: u64, size: u32, isWrite: bool, user: bool = false): bool {
+export function checkWatchpoint(va: u64, size: u32, isWrite: bool, user: bool): bool {
   if ((load<u64>(0, MDSCR_EL1) & MDSCR_MDE) == 0 || !debugEnabled()) return false;
   const el = user ? 0 : load<u32>(0, EL);
   for (let n: u32 = 0; n < WATCHPOINTS; n++) {

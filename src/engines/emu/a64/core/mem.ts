@@ -77,7 +77,7 @@ function watchpointHit(va: u64, write: bool): void {
  * TLB_DATA's or TLB_USER's value. On a fault FAULT is set and the result means nothing.
  */
 export function slowLoad(va: u64, size: u32, table: u32): u64 {
-  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, false)) {
+  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, false, table == load<u32>(0, TLB_USER))) {
     watchpointHit(va, false);
     return 0;
   }
@@ -111,7 +111,7 @@ export function slowLoad(va: u64, size: u32, table: u32): u64 {
 
 /** A store of 1, 2, 4 or 8 bytes that missed the TLB, crosses a page or touches a device. See slowLoad(). */
 export function slowStore(va: u64, size: u32, value: u64, table: u32): void {
-  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, true)) return watchpointHit(va, true);
+  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, true, table == load<u32>(0, TLB_USER))) return watchpointHit(va, true);
   const user = table == load<u32>(0, TLB_USER);
   const unaligned = (u32(va) & (size - 1)) != 0;
   if (unaligned && (load<u64>(0, SCTLR_EL1) & 2) != 0) return fault(va, ACCESS_WRITE, false, FSC_ALIGNMENT);
