@@ -1,0 +1,50 @@
+import { readFile, stat } from 'node:fs/promises';
+import { VmError } from '../util/errors.ts';
+import { formatSize } from './units.ts';
+
+/**
+ * Reads a file that goes into the guest, whole.
+ * @param what names the file in messages: 'kernel', 'initrd'.
+ * @throws VmError ERR_FILE_NOT_FOUND, ERR_FILE_IS_DIRECTORY, ERR_FILE_UNREADABLE, or ERR_DOES_NOT_FIT when the file is
+ *   larger than `limit` bytes (it is not read then).
+ */
+export async function readGuestFile(
+  path: string,
+  what: 'kernel' | 'initrd',
+  limit: number,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const details = { option: what, path };
+  try {
+    const s = await stat(path);
+    if (s.isDirectory()) {
+      throw new VmError('ERR_FILE_IS_DIRECTORY', `${what}: ${path} is a directory`, {
+        hint: `name the ${what} file inside it`,
+        details,
+      });
+    }
+    if (s.size > limit) {
+      throw new VmError(
+        'ERR_DOES_NOT_FIT',
+        `${what}: ${path} (${formatSize(s.size)}) is larger than the guest's RAM (${formatSize(limit)})`,
+        { hint: 'give the guest more memory (-m)', details: { ...details, size: s.size, memory: limit } },
+      );
+    }
+    return await readFile(path, signal === undefined ? {} : { signal });
+  } catch (e) {
+    if (e instanceof VmError || signal?.aborted) throw e;
+    const errno = (e as NodeJS.ErrnoException).code;
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') {
+      throw new VmError('ERR_FILE_NOT_FOUND', `${what}: ${path} does not exist`, {
+        hint: 'check the path; `tsvisor pull debian-arm64` fetches a kernel, `tsvisor images` lists what is there',
+        cause: e,
+        details,
+      });
+    }
+    throw new VmError('ERR_FILE_UNREADABLE', `${what}: ${path} cannot be read (${errno ?? String(e)})`, {
+      hint: errno === 'EACCES' || errno === 'EPERM' ? "check the file's permissions" : 'check the file and its disk',
+      cause: e,
+      details: { ...details, errno },
+    });
+  }
+}

@@ -1,0 +1,97 @@
+import { expect, test } from 'vitest';
+import { VmError } from '../util/errors.ts';
+import { nearest } from './nearest.ts';
+import { flagMeta, MAX_EMULATED_RAM, OPTION_NAMES, resolveOptions, TRACE_TOPICS } from './options.ts';
+
+const kernel = 'Image';
+
+function refused(options: unknown): VmError {
+  try {
+    resolveOptions(options);
+  } catch (e) {
+    expect(e).toBeInstanceOf(VmError);
+    return e as VmError;
+  }
+  throw new Error(`accepted: ${JSON.stringify(options)}`);
+}
+
+test('defaults', () => {
+  expect(resolveOptions({ kernel })).toEqual({
+    kernel,
+    initrd: undefined,
+    params: 'console=ttyAMA0 panic=-1',
+    memory: 512 * 2 ** 20,
+    cpus: 1,
+    engine: 'auto',
+    machine: 'auto',
+    clock: 'host',
+    gic: 3,
+    console: 'stream',
+    name: undefined,
+    trace: [],
+    seed: undefined,
+  });
+});
+
+test('what is given is kept; a virtual clock brings a fixed seed', () => {
+  const bytes = new Uint8Array(4);
+  const o = resolveOptions({
+    kernel: bytes,
+    memory: '1G',
+    cpus: 8,
+    params: '',
+    trace: ['mmio', 'irq'],
+    clock: 'virtual',
+  });
+  expect(o).toMatchObject({ memory: 2 ** 30, cpus: 8, params: '', trace: ['mmio', 'irq'], seed: 0 });
+  expect(o.kernel).toBe(bytes);
+  expect(resolveOptions({ kernel, console: 'file:a b' }).console).toBe('file:a b');
+  expect(resolveOptions({ kernel, memory: MAX_EMULATED_RAM }).memory).toBe(4010 * 2 ** 20);
+});
+
+test.each([
+  [{}, 'ERR_USAGE', 'no kernel given', '-k FILE'],
+  [7, 'ERR_USAGE', 'options must be an object', undefined],
+  [{ kernel, memroy: '1G' }, 'ERR_USAGE', "unknown option 'memroy'", "did you mean 'memory'?"],
+  [{ kernel, xyzzy: 1 }, 'ERR_USAGE', "unknown option 'xyzzy'", 'options are kernel, initrd'],
+  [{ kernel: '' }, 'ERR_USAGE', "kernel: '' must be a path", 'arm64 Image'],
+  [{ kernel: 3 }, 'ERR_USAGE', 'kernel: 3 must be a path or a Uint8Array', 'arm64 Image'],
+  [{ kernel, cpus: 0 }, 'ERR_USAGE', 'cpus: 0 must be at least 1', '1 to 8'],
+  [{ kernel, cpus: 9 }, 'ERR_USAGE', 'cpus: 9 must be at most 8', '1 to 8'],
+  [{ kernel, cpus: 1.5 }, 'ERR_USAGE', 'cpus: 1.5 must be a whole number', '1 to 8'],
+  [{ kernel, cpus: Number.NaN }, 'ERR_USAGE', 'cpus: NaN must be', '1 to 8'],
+  [{ kernel, cpus: '2' }, 'ERR_USAGE', "cpus: '2' must be a whole number", '1 to 8'],
+  [{ kernel, engine: 'tcg' }, 'ERR_USAGE', "engine: 'tcg' must be one of auto, kvm, emu", 'auto'],
+  [{ kernel, gic: 4 }, 'ERR_USAGE', 'gic: 4 must be 2 or 3', '3'],
+  [{ kernel, console: 'file:' }, 'ERR_USAGE', "console: 'file:' must be stream, off or file:PATH", 'tty'],
+  [{ kernel, console: 'offline' }, 'ERR_USAGE', 'must be stream, off or file:PATH', 'tty'],
+  [{ kernel, trace: ['mmoi'] }, 'ERR_USAGE', "trace: 'mmoi' topics are", "did you mean 'mmio'?"],
+  [{ kernel, trace: 'mmio' }, 'ERR_USAGE', "trace: 'mmio' must be a list", 'comma'],
+  [{ kernel, seed: -1 }, 'ERR_USAGE', 'seed: -1 must not be negative', 'randomness'],
+  [{ kernel, params: 'x'.repeat(2048) }, 'ERR_USAGE', 'must be shorter than 2048', 'command line'],
+  [{ kernel, memory: 'lots' }, 'ERR_BAD_SIZE', "memory: 'lots' is not a size", '512M'],
+  [{ kernel, memory: 2 ** 29 + 1 }, 'ERR_BAD_SIZE', 'no multiple of 4096', 'whole pages'],
+  [{ kernel, memory: 512 }, 'ERR_MEMORY_TOO_SMALL', '512 bytes is too small', '512M is 512 MiB'],
+  [{ kernel, memory: '4011M' }, 'ERR_MEMORY_TOO_LARGE', '3.9 GiB is more', 'at most 4010M'],
+])('%j is refused', (options, code, message, hint) => {
+  const e = refused(options);
+  expect(e.code).toBe(code);
+  expect(e.message).toContain(message);
+  if (hint === undefined) expect(e.hint).toBeUndefined();
+  else expect(e.hint).toContain(hint);
+});
+
+test('every option has a look on the command line, and no two share a letter', () => {
+  const letters = OPTION_NAMES.map(n => flagMeta(n).short).filter(s => s !== undefined);
+  expect(letters).toEqual(['k', 'i', 'p', 'm', 'c']);
+  for (const n of OPTION_NAMES) expect(flagMeta(n).description, n).toBeTruthy();
+});
+
+test('the nearest word, or none', () => {
+  expect(nearest('kernal', OPTION_NAMES)).toBe('kernel');
+  expect(nearest('mem', OPTION_NAMES)).toBe('memory');
+  expect(nearest('CPU', OPTION_NAMES)).toBe('cpus');
+  expect(nearest('hypercal', TRACE_TOPICS)).toBe('hypercall');
+  expect(nearest('banana', OPTION_NAMES)).toBeUndefined();
+  expect(nearest('', OPTION_NAMES)).toBeUndefined();
+});

@@ -1,0 +1,429 @@
+import { EventEmitter } from 'node:events';
+import { createWriteStream, type WriteStream } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
+import type { ExitReason, MachineConfig, MachineInfo } from '../machine/machine.ts';
+import { type FromWorker, fromPlainError, type ToWorker, type WorkerStart } from '../machine/protocol.ts';
+import { VmError } from '../util/errors.ts';
+import { VmConsole } from './console.ts';
+import { chooseEngine, type EngineChoice } from './engine-choice.ts';
+import { readGuestFile } from './files.ts';
+import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
+import { Transcript } from './transcript.ts';
+
+/** How a VM ended; the value of {@link Vm.exited}. */
+export interface VmExit {
+  readonly reason: ExitReason;
+  /** What the guest or the machine said about it, e.g. the text of a kernel panic. */
+  readonly detail: string | undefined;
+  /** Set when the end was a fault of the host's side: ERR_INTERNAL, ERR_DISK_FULL, ... */
+  readonly error: VmError | undefined;
+  /** The machine's last vital signs, where it could still tell. */
+  readonly info: VmInfo | undefined;
+  /** SHA-256 of the guest's memory at its end; only with `clock: 'virtual'`. */
+  readonly memoryHash: string | undefined;
+}
+
+/** A machine's vital signs with the VM's own. */
+export interface VmInfo extends MachineInfo {
+  readonly name: string | undefined;
+  readonly state: VmState;
+  /** Why this engine was taken. */
+  readonly engineReason: string;
+}
+
+export type VmState = 'created' | 'running' | 'ended';
+
+/** Events of a {@link Vm} and their arguments. */
+export interface VmEvents {
+  engine: [choice: EngineChoice];
+  start: [];
+  exit: [exit: VmExit];
+  /** A line about the machine, for a person. */
+  log: [line: string];
+  /** A line about a topic of {@link VmOptions.trace}. */
+  trace: [line: string];
+}
+
+export interface CreateOptions {
+  /** Aborts the creation. */
+  readonly signal?: AbortSignal | undefined;
+  /** URL of a module whose createMachine() replaces the built-in one. For tests of the VMM. @internal */
+  readonly createModule?: URL | undefined;
+}
+
+/** How long stop() waits for the machine before its Worker is ended by force. */
+const STOP_GRACE_MS = 2000;
+/** Where a panic is looked for when the guest has reset itself. */
+const PANIC_WINDOW = 16 * 1024;
+
+interface Question {
+  resolve(value: MachineInfo | string): void;
+  reject(e: Error): void;
+}
+
+/**
+ * A virtual machine. It lives in a Worker of its own, so neither side can block the other; this object is its handle.
+ *
+ * A Vm keeps the process alive only while it runs or while something is being asked of it.
+ */
+export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
+  /** The engine that was chosen, and why. */
+  readonly engine: EngineChoice;
+  /** The guest's console; silent with `console: 'off'`. */
+  readonly console: VmConsole;
+  /** Resolves when the VM has ended and its resources are free. Never rejects. */
+  readonly exited: Promise<VmExit>;
+  readonly name: string | undefined;
+
+  readonly #options: ResolvedOptions;
+  readonly #worker: Worker;
+  readonly #wake: Int32Array;
+  readonly #transcript = new Transcript();
+  readonly #file: WriteStream | undefined;
+  readonly #inputs: (() => void)[] = [];
+  readonly #questions = new Map<number, Question>();
+  #kickWord: Int32Array | undefined;
+  #state: VmState = 'created';
+  #info: MachineInfo | undefined;
+  #exit: VmExit | undefined;
+  #failure: VmError | undefined;
+  /** The Worker's end is our doing. */
+  #ending = false;
+  #nextQuestion = 1;
+  #earlyLog: string[] = [];
+  #resolveExited!: (e: VmExit) => void;
+  #ready: ((e: VmError | undefined) => void) | undefined;
+
+  private constructor(
+    options: ResolvedOptions,
+    engine: EngineChoice,
+    worker: Worker,
+    wake: Int32Array,
+    file: WriteStream | undefined,
+  ) {
+    super();
+    this.#options = options;
+    this.engine = engine;
+    this.name = options.name;
+    this.#worker = worker;
+    this.#wake = wake;
+    this.#file = file;
+    this.exited = new Promise(resolve => {
+      this.#resolveExited = resolve;
+    });
+    this.console = new VmConsole(
+      {
+        input: (bytes, done) => {
+          this.#inputs.push(done);
+          this.#send({ type: 'input', bytes });
+        },
+        consumed: bytes => {
+          if (this.#file === undefined) this.#send({ type: 'consumed', bytes });
+        },
+      },
+      this.#transcript,
+    );
+    file?.on('error', e => this.#fail(fileError(options.console.slice('file:'.length), e)));
+    worker.on('message', (m: FromWorker) => this.#receive(m));
+    worker.on('error', e => {
+      this.#failure ??= new VmError('ERR_INTERNAL', `the machine's thread failed: ${e.message}`, {
+        hint: 'this is a defect of tsvisor: please report it with the stack and the command that led to it',
+        cause: e,
+      });
+    });
+    worker.on('exit', () => this.#workerGone());
+  }
+
+  /**
+   * Builds a VM: checks the options, reads the files, makes the machine and loads the guest. Nothing runs before start().
+   * @throws VmError for options and files that are wrong or do not fit; see docs/errors.md.
+   */
+  static async create(options: VmOptions, create: CreateOptions = {}): Promise<Vm> {
+    const { signal, createModule } = create;
+    signal?.throwIfAborted();
+    const o = resolveOptions(options);
+    const engine = chooseEngine(o.engine);
+    const load = async (what: 'kernel' | 'initrd') => {
+      const f = o[what];
+      return typeof f === 'string' ? await readGuestFile(f, what, o.memory, signal) : f;
+    };
+    const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
+    const path = o.console.startsWith('file:') ? o.console.slice('file:'.length) : undefined;
+    const handle = path === undefined ? undefined : await openForWriting(path);
+    const config: MachineConfig = {
+      machine: 'arm-virt',
+      engine: engine.kind,
+      kernel,
+      initrd,
+      params: o.params,
+      memoryBytes: o.memory,
+      cpus: o.cpus,
+      clock: o.clock,
+      gic: o.gic,
+      ...(o.seed === undefined ? {} : { seed: o.seed }),
+      trace: o.trace,
+    };
+    const wake = new Int32Array(new SharedArrayBuffer(4));
+    const workerData: WorkerStart = {
+      config,
+      wake,
+      ...(createModule === undefined ? {} : { createModule: createModule.href }),
+    };
+    // No execArgv: the user's loaders and inspectors belong to the user's thread.
+    const worker = new Worker(new URL('../machine/machine-worker.js', import.meta.url), { workerData, execArgv: [] });
+    const file = handle === undefined ? undefined : createWriteStream('', { fd: handle });
+    const vm = new Vm(o, engine, worker, wake, file);
+    const onAbort = () => vm.#terminate();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      const error = await new Promise<VmError | undefined>(resolve => {
+        vm.#ready = resolve;
+      });
+      if (signal?.aborted || error !== undefined) {
+        await vm.kill();
+        signal?.throwIfAborted();
+        throw error;
+      }
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+    worker.unref();
+    return vm;
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  /**
+   * Starts the guest; resolves when it has been told to run.
+   * @param options.signal when aborted, kills the VM, now or later.
+   * @throws VmError ERR_STATE when the VM was started before.
+   */
+  async start(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    if (this.#state !== 'created') {
+      throw new VmError('ERR_STATE', `the VM is ${this.#state}, it cannot be started`, {
+        hint: 'a VM runs once: make another with Vm.create()',
+      });
+    }
+    this.#state = 'running';
+    this.#worker.ref();
+    if (signal !== undefined) {
+      const onAbort = () => void this.kill();
+      signal.addEventListener('abort', onAbort, { once: true });
+      void this.exited.then(() => signal.removeEventListener('abort', onAbort));
+    }
+    this.emit('engine', this.engine);
+    this.emit('start');
+    for (const line of this.#earlyLog) this.emit('log', line);
+    this.#earlyLog = [];
+    this.#send({ type: 'start' });
+  }
+
+  /**
+   * Ends the machine between two slices, keeping everything it has printed; the reason is 'killed'. The guest is not
+   * asked: to power it off in order, type the command into its console. Resolves when the VM has ended.
+   */
+  async stop(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<VmExit> {
+    options.signal?.throwIfAborted();
+    this.#worker.ref();
+    this.#send({ type: 'stop' });
+    if (this.#kickWord !== undefined) Atomics.store(this.#kickWord, 0, 1);
+    const force = () => this.#terminate();
+    const timer = setTimeout(force, STOP_GRACE_MS);
+    options.signal?.addEventListener('abort', force, { once: true });
+    try {
+      return await this.exited;
+    } finally {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', force);
+    }
+  }
+
+  /** Ends the VM's Worker at once, whatever it is doing; the reason is 'killed'. Resolves when it has ended. */
+  async kill(): Promise<VmExit> {
+    this.#worker.ref();
+    this.#terminate();
+    return await this.exited;
+  }
+
+  /** Resets the machine, as its reset button would. */
+  async reset(): Promise<void> {
+    this.#mustLive('reset');
+    this.#send({ type: 'reset' });
+  }
+
+  /** The VM's vital signs; after its end, the last ones. */
+  async info(): Promise<VmInfo> {
+    const m = this.#state === 'ended' ? this.#info : ((await this.#ask('info')) as MachineInfo);
+    if (m === undefined) throw new VmError('ERR_STATE', 'the VM ended before it could tell anything about itself');
+    return this.#vmInfo(m);
+  }
+
+  /**
+   * SHA-256 (hex) of the guest's memory as it is now; after the end of a VM with `clock: 'virtual'`, as it was then.
+   * @throws VmError ERR_STATE after the end of a VM with `clock: 'host'`.
+   */
+  async memoryHash(): Promise<string> {
+    if (this.#exit?.memoryHash !== undefined) return this.#exit.memoryHash;
+    this.#mustLive('hashed');
+    return (await this.#ask('memoryHash')) as string;
+  }
+
+  /** Kills the VM and waits for its end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+
+  #mustLive(what: string): void {
+    if (this.#state === 'ended') throw new VmError('ERR_STATE', `the VM has ended and cannot be ${what}`);
+  }
+
+  #vmInfo(m: MachineInfo): VmInfo {
+    return { name: this.name, state: this.#state, engineReason: this.engine.reason, ...m };
+  }
+
+  #send(m: ToWorker): void {
+    if (this.#state === 'ended') return;
+    this.#worker.postMessage(m);
+    // Ends a short sleep of the Worker, which does not look at its messages meanwhile.
+    Atomics.add(this.#wake, 0, 1);
+    Atomics.notify(this.#wake, 0);
+  }
+
+  #ask(what: 'info' | 'memoryHash'): Promise<MachineInfo | string> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextQuestion++;
+      this.#questions.set(id, { resolve, reject });
+      this.#worker.ref();
+      this.#send({ type: 'ask', id, what });
+    });
+  }
+
+  #receive(m: FromWorker): void {
+    switch (m.type) {
+      case 'ready':
+        this.#info = m.info;
+        this.#kickWord = m.kickWord;
+        this.#ready?.(undefined);
+        this.#ready = undefined;
+        break;
+      case 'failed':
+        this.#ready?.(fromPlainError(m.error));
+        this.#ready = undefined;
+        break;
+      case 'console':
+        this.#consoleOutput(m.bytes);
+        break;
+      case 'inputTaken':
+        this.#inputs.shift()?.();
+        break;
+      case 'log':
+        if (this.#state === 'created') this.#earlyLog.push(m.line);
+        else this.emit('log', m.line);
+        break;
+      case 'trace':
+        for (const line of m.lines) this.emit('trace', line);
+        break;
+      case 'answer':
+        this.#questions.get(m.id)?.resolve(m.value);
+        this.#questions.delete(m.id);
+        if (this.#questions.size === 0 && this.#state === 'created') this.#worker.unref();
+        break;
+      case 'exit': {
+        this.#info = m.info ?? this.#info;
+        const panic = m.reason === 'reset' ? this.#panic() : undefined;
+        this.#exit = {
+          reason: panic === undefined ? m.reason : 'crash',
+          detail: panic ?? m.detail,
+          error: m.error === undefined ? undefined : fromPlainError(m.error),
+          info: undefined,
+          memoryHash: m.memoryHash,
+        };
+        // Its port is closed and it would end by itself; this makes sure of it.
+        this.#terminate();
+        break;
+      }
+    }
+  }
+
+  #consoleOutput(bytes: Uint8Array): void {
+    if (this.#options.console === 'off') {
+      this.#send({ type: 'consumed', bytes: bytes.length });
+      return;
+    }
+    this.#file?.write(bytes, () => this.#send({ type: 'consumed', bytes: bytes.length }));
+    this.console.receive(bytes);
+  }
+
+  /** A panicked Linux resets itself (panic=-1); the message is the only difference to a wanted reset. */
+  #panic(): string | undefined {
+    const end = this.#transcript.text.slice(-PANIC_WINDOW);
+    return /^.*?(Kernel panic - not syncing: [^\r\n]*)/m.exec(end)?.[1];
+  }
+
+  #fail(e: VmError): void {
+    this.#failure ??= e;
+    this.#exit ??= { reason: 'killed', detail: e.message, error: e, info: undefined, memoryHash: undefined };
+    this.#terminate();
+  }
+
+  #terminate(): void {
+    this.#ending = true;
+    void this.#worker.terminate();
+  }
+
+  #workerGone(): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#kickWord = undefined;
+    if (!this.#ending) this.#failure ??= new VmError('ERR_INTERNAL', "the machine's thread ended without a word");
+    const failure = this.#failure;
+    const e = this.#exit ?? {
+      reason: failure === undefined ? ('killed' as const) : ('crash' as const),
+      detail: failure?.message,
+      error: failure,
+      memoryHash: undefined,
+    };
+    const exit: VmExit = { ...e, info: this.#info === undefined ? undefined : this.#vmInfo(this.#info) };
+    this.#exit = exit;
+    this.#ready?.(failure);
+    this.#ready = undefined;
+    const why = `the guest ended (${exit.reason}${exit.detail === undefined ? '' : `: ${exit.detail}`})`;
+    for (const done of this.#inputs.splice(0)) done();
+    for (const q of this.#questions.values()) q.reject(new VmError('ERR_STATE', why));
+    this.#questions.clear();
+    this.#transcript.end(new VmError('ERR_STATE', why, { details: { reason: exit.reason } }));
+    this.console.finish();
+    const done = () => {
+      this.#resolveExited(exit);
+      this.emit('exit', exit);
+    };
+    if (this.#file === undefined || this.#file.destroyed) done();
+    else this.#file.once('close', done).end();
+  }
+}
+
+async function openForWriting(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w');
+  } catch (e) {
+    throw fileError(path, e as NodeJS.ErrnoException);
+  }
+}
+
+function fileError(path: string, e: NodeJS.ErrnoException): VmError {
+  const full = e.code === 'ENOSPC' || e.code === 'EDQUOT';
+  return new VmError(
+    full ? 'ERR_DISK_FULL' : 'ERR_FILE_UNREADABLE',
+    `console: cannot write to ${path} (${e.code ?? e.message})`,
+    {
+      hint: full ? 'free some space, or send the console elsewhere' : 'check the path and its permissions',
+      cause: e,
+      details: { option: 'console', path, errno: e.code },
+    },
+  );
+}
