@@ -7,7 +7,7 @@ export type Entropy = (length: number) => Uint8Array;
  * Random bytes from the host; with a seed, always the same sequence of them: SHA-256 of the seed and a counter, each call
  * beginning with a new block. Runs that are to be repeated take everything random from one such source.
  */
-export function createEntropy(seed?: string): Entropy {
+export function createEntropy(seed?: number | string): Entropy {
   if (seed === undefined) return length => randomFillSync(new Uint8Array(length));
   let block = 0;
   return length => {
