@@ -7,7 +7,8 @@ import {
   FP_FROM_FIXED, FP_FROM_INTEGER, FP_FSQRT, FP_FSUB, FP_TO_FIXED, FP_TO_INTEGER, FP_V,
 } from './fp-ops';
 import {
-  add, div, expandImmediate, fromInteger, getLane, getX, mul, mulAdd, ra, rd, rm, rn, setScalar, setX, squareRoot, sub, toInteger, widen,
+  add, compareFast, div, expandImmediate, fromInteger, getLane, getX, isFast, mul, mulAdd, ra, rd, rm, rn, setScalar, setX,
+  shorten, squareRoot, sub, toInteger, widen,
 } from './fp-scalar';
 import { execFpVector } from './fp-vector';
 import { VREGS } from './layout';
@@ -26,8 +27,9 @@ function multiplyAdd<T>(insn: u32, negateAddend: bool, negateProduct: bool): voi
 // @ts-ignore: decorator
 @inline
 function compare<T>(insn: u32): void {
+  const a = getLane<T>(rn(insn));
   const b = (insn & 8) != 0 ? 0 : getLane<T>(rm(insn));
-  setNZCV(fpCompare<T>(getLane<T>(rn(insn)), b, (insn & 16) != 0));
+  setNZCV(isFast() ? compareFast<T>(a, b, (insn & 16) != 0) : fpCompare<T>(a, b, (insn & 16) != 0));
 }
 
 // @ts-ignore: decorator
@@ -150,7 +152,7 @@ export function execFp(op: u32, insn: u32): void {
     case FP_FROM_FIXED: convertFromFixed<u32>(insn); break;
     case FP_FROM_FIXED + 1: convertFromFixed<u64>(insn); break;
     case FP_FCVT_DS: setScalar<u64>(insn, widen(getLane<u32>(rn(insn)))); break;
-    case FP_FCVT_SD: setScalar<u32>(insn, fpConvert<u64, u32>(getLane<u64>(rn(insn)), roundingMode())); break;
+    case FP_FCVT_SD: setScalar<u32>(insn, shorten(getLane<u64>(rn(insn)))); break;
     case FP_FCVT_SH: setScalar<u32>(insn, fpConvert<u16, u32>(getLane<u16>(rn(insn)), roundingMode())); break;
     case FP_FCVT_DH: setScalar<u64>(insn, fpConvert<u16, u64>(getLane<u16>(rn(insn)), roundingMode())); break;
     case FP_FCVT_HS: setScalar<u16>(insn, fpConvert<u32, u16>(getLane<u32>(rn(insn)), roundingMode())); break;

@@ -36,7 +36,7 @@ export function f32MulAdd(addend: u32, a: u32, b: u32): u32 { return <u32>fpMulA
 /** Neither infinite nor NaN. */
 // @ts-ignore: decorator
 @inline
-export function isFinite_<T>(v: u64): bool {
+export function isOrdinary<T>(v: u64): bool {
   return magnitude<T>(v) < infinity<T>();
 }
 
@@ -46,7 +46,7 @@ export function isFinite_<T>(v: u64): bool {
  */
 // @ts-ignore: decorator
 @inline
-function isSafe<T>(v: u64): bool {
+export function isSafe<T>(v: u64): bool {
   return magnitude<T>(v) - (minNormal<T>() + 1) < infinity<T>() - (minNormal<T>() + 1);
 }
 
@@ -57,7 +57,7 @@ function isSafe<T>(v: u64): bool {
 @inline
 export function f64AddFast(a: u64, b: u64): u64 {
   const r = reinterpret<u64>(reinterpret<f64>(a) + reinterpret<f64>(b));
-  return isFinite_<u64>(r) ? r : f64Add(a, b);
+  return isOrdinary<u64>(r) ? r : f64Add(a, b);
 }
 
 /** f64Sub() while FP_FAST is set. */
@@ -65,7 +65,7 @@ export function f64AddFast(a: u64, b: u64): u64 {
 @inline
 export function f64SubFast(a: u64, b: u64): u64 {
   const r = reinterpret<u64>(reinterpret<f64>(a) - reinterpret<f64>(b));
-  return isFinite_<u64>(r) ? r : f64Sub(a, b);
+  return isOrdinary<u64>(r) ? r : f64Sub(a, b);
 }
 
 /** f64Mul() while FP_FAST is set. */
@@ -89,7 +89,7 @@ export function f64DivFast(a: u64, b: u64): u64 {
 @inline
 export function f64SqrtFast(a: u64): u64 {
   const r = reinterpret<u64>(sqrt<f64>(reinterpret<f64>(a)));
-  return isFinite_<u64>(r) ? r : f64Sqrt(a);
+  return isOrdinary<u64>(r) ? r : f64Sqrt(a);
 }
 
 /** Biased exponents of 2^-400 .. 2^400: no error term of f64MulAddFast() leaves the normal range. */
@@ -132,8 +132,7 @@ export function f64MulAddFast(addend: u64, a: u64, b: u64): u64 {
       const bits = reinterpret<u64>(zh);
       if ((bits & 1) == 0) zh = reinterpret<f64>((zl > 0) == (zh > 0) ? bits + 1 : bits - 1);
     }
-    const r = vh + zh;
-    if (r != 0) return reinterpret<u64>(r);
+    return reinterpret<u64>(vh + zh);
   }
   return f64MulAdd(addend, a, b);
 }
@@ -145,7 +144,7 @@ export function f64MulAddFast(addend: u64, a: u64, b: u64): u64 {
 @inline
 export function f32AddFast(a: u32, b: u32): u32 {
   const r = reinterpret<u32>(reinterpret<f32>(a) + reinterpret<f32>(b));
-  return isFinite_<u32>(r) ? r : f32Add(a, b);
+  return isOrdinary<u32>(r) ? r : f32Add(a, b);
 }
 
 /** f32Sub() while FP_FAST is set. */
@@ -153,7 +152,7 @@ export function f32AddFast(a: u32, b: u32): u32 {
 @inline
 export function f32SubFast(a: u32, b: u32): u32 {
   const r = reinterpret<u32>(reinterpret<f32>(a) - reinterpret<f32>(b));
-  return isFinite_<u32>(r) ? r : f32Sub(a, b);
+  return isOrdinary<u32>(r) ? r : f32Sub(a, b);
 }
 
 /** f32Mul() while FP_FAST is set. */
@@ -177,7 +176,7 @@ export function f32DivFast(a: u32, b: u32): u32 {
 @inline
 export function f32SqrtFast(a: u32): u32 {
   const r = reinterpret<u32>(sqrt<f32>(reinterpret<f32>(a)));
-  return isFinite_<u32>(r) ? r : f32Sqrt(a);
+  return isOrdinary<u32>(r) ? r : f32Sqrt(a);
 }
 
 /**

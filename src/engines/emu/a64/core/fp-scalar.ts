@@ -1,11 +1,11 @@
 /** What the scalar and the AdvSIMD instructions share: register access and the operations on one lane. */
 import {
   f32AddFast, f32DivFast, f32MulAddFast, f32MulFast, f32SqrtFast, f32SubFast, f64AddFast, f64DivFast, f64MulAddFast,
-  f64MulFast, f64SqrtFast, f64SubFast,
+  f64MulFast, f64SqrtFast, f64SubFast, isSafe,
 } from './fp-fast';
 import { FP_FAST, TRASH_SLOT, VREGS, XREGS, ZERO_SLOT } from './layout';
-import { TIEEVEN, ZERO, bias, fpAdd, fpDiv, fpMul, fpMulAdd, fpSqrt, fractionBits, signBit } from './softfloat';
-import { fpConvert, fpFromFixed, fpToFixed } from './softfloat-convert';
+import { TIEEVEN, ZERO, bias, fpAdd, fpDiv, fpMul, fpMulAdd, fpSqrt, fractionBits, roundingMode, signBit } from './softfloat';
+import { fpCompare, fpConvert, fpFromFixed, fpToFixed } from './softfloat-convert';
 
 // --- Registers: byte offsets from VREGS of the instruction's fields ---
 
@@ -150,6 +150,28 @@ export function fromInteger<T>(v: u64, unsigned: bool): u64 {
 export function widen(v: u64): u64 {
   if (isFast() && (v & 0x7f800000) != 0x7f800000) return reinterpret<u64>(<f64>reinterpret<f32>(<u32>v));
   return fpConvert<u32, u64>(v, TIEEVEN);
+}
+
+/** Double to single in the mode of FPCR. */
+// @ts-ignore: decorator
+@inline
+export function shorten(v: u64): u64 {
+  if (isFast()) {
+    const r = <u64>reinterpret<u32>(<f32>reinterpret<f64>(v));
+    if (isSafe<u32>(r)) return r;
+  }
+  return fpConvert<u64, u32>(v, roundingMode());
+}
+
+/** fpCompare() while nothing is flushed: numbers raise no flag. */
+// @ts-ignore: decorator
+@inline
+export function compareFast<T>(a: u64, b: u64, signalling: bool): u32 {
+  const x = sizeof<T>() == 8 ? reinterpret<f64>(a) : <f64>reinterpret<f32>(<u32>a);
+  const y = sizeof<T>() == 8 ? reinterpret<f64>(b) : <f64>reinterpret<f32>(<u32>b);
+  if (x < y) return 8;
+  if (x > y) return 2;
+  return x == y ? 6 : fpCompare<T>(a, b, signalling);
 }
 
 /** VFPExpandImm(): abcdefgh is sign, three bits of exponent and four of fraction. */

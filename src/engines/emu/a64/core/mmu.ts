@@ -152,7 +152,7 @@ export function tlbiAsid(asid: u32, all: bool): void {
  * every bank, since a global entry may be in each.
  */
 export function tlbiVa(va: u64, all: bool): void {
-  const pages = 1 << (largestGranule() - 12);
+  const pages: u32 = 1 << (largestGranule() - 12);
   const first = u32(va >> 12) & ~(pages - 1);
   const n = all ? load<u32>(0, CPU_COUNT) : 1;
   for (let c: u32 = 0; c < n; c++) {

@@ -1,5 +1,5 @@
 /** Reductions across the lanes of Vn to a scalar (DDI 0487, C4.1 "Advanced SIMD across lanes"). */
-import { putV, vAdd, vn } from './simd-lanes';
+import { isU, putV, vAdd, vn } from './simd-lanes';
 import { Across } from './simd-ops';
 
 /** Performs row and size `op` of Across. */
@@ -8,7 +8,7 @@ export function execAcross(op: u32, insn: u32): void {
   const q = (insn & (1 << 30)) != 0;
   let v = vn(insn);
   if (op >> 2 == Across.ADDLV) {
-    return putV(insn, i64x2.replace_lane(i64x2.splat(0), 0, addLong(v, size, q, (insn & (1 << 29)) == 0)));
+    return putV(insn, i64x2.replace_lane(i64x2.splat(0), 0, addLong(v, size, q, !isU(insn))));
   }
   // Fold halves until one lane is left; a 64-bit form starts with its single half. What lies above the lane that
   // counts is garbage, and it never moves down.

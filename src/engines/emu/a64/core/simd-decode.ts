@@ -3,6 +3,7 @@
  * (DDI 0487, C4.1 "Data Processing -- Scalar Floating-Point and Advanced SIMD"). Floating-point operations of the same
  * encoding groups are not decoded here: for this file they are unallocated.
  */
+import { isU } from './simd-lanes';
 import { ACROSS, Across, LONG, Long, Op, SATURATE, SHIFT, Saturate, Shift } from './simd-ops';
 
 /** Number of the operation for execSimd(), 0 if `insn` is unallocated or none of the AdvSIMD integer instructions. */
@@ -48,12 +49,6 @@ export function decodeSimd(insn: u32): u32 {
 @inline
 function fits(insn: u32, size: u32): bool {
   return size != 3 || (insn & (1 << 30)) != 0;
-}
-
-// @ts-ignore: decorator
-@inline
-function isU(insn: u32): bool {
-  return (insn & (1 << 29)) != 0;
 }
 
 // @ts-ignore: decorator

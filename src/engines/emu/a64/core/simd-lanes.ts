@@ -57,6 +57,13 @@ export function isFull(insn: u32): bool {
   return (insn & 0x5000_0000) == 0x4000_0000;
 }
 
+/** Bit 29, which tells the unsigned form from the signed one. */
+// @ts-ignore: decorator
+@inline
+export function isU(insn: u32): bool {
+  return (insn & (1 << 29)) != 0;
+}
+
 /** Writes Vd and clears its upper half unless the form is a 128-bit vector. */
 // @ts-ignore: decorator
 @inline

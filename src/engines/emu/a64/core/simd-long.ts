@@ -1,7 +1,7 @@
 /** Three different: operations between lanes of different widths (DDI 0487, C4.1 "Advanced SIMD three different"). */
 import { VREGS } from './layout';
 import {
-  elementH, elementS, halfM, halfN, putNarrow, putV, vAdd, vd, vExtend, vm, vn, vShl, vShrU, vSub, vTruncate,
+  elementH, elementS, halfM, halfN, isU, putNarrow, putV, vAdd, vd, vExtend, vm, vn, vShl, vShrU, vSub, vTruncate,
 } from './simd-lanes';
 import { Long } from './simd-ops';
 
@@ -9,7 +9,7 @@ import { Long } from './simd-ops';
 export function execLong(op: u32, insn: u32): void {
   const size = op & 3;
   const wide = size + 1;
-  const unsigned = (insn & (1 << 29)) != 0;
+  const unsigned = isU(insn);
   switch (op >> 2) {
     case Long.ADDL: return putV(insn, vAdd(wide, left(insn, size, unsigned), right(insn, size, unsigned)));
     case Long.ADDW: return putV(insn, vAdd(wide, vn(insn), right(insn, size, unsigned)));

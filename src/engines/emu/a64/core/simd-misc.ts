@@ -87,8 +87,3 @@ export function tableLookup(insn: u32, index: v128): v128 {
   }
   return r;
 }
-
-/** Bits `s` and above of every lane, all ones; `s` less than the width. */
-export function upperBits(size: u32, s: u32): v128 {
-  return vShl(size, i64x2.splat(-1), s);
-}

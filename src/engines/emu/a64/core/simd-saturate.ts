@@ -4,7 +4,7 @@
  */
 import { FPSR_QC, raiseFp } from './fpstate';
 import {
-  activeLanes, elementH, elementS, halfM, halfN, putNarrow, putV, shiftLeftBy, shiftRightBy, vAdd, vd, vEq, vGtS,
+  activeLanes, elementH, elementS, halfM, halfN, isU, putNarrow, putV, shiftLeftBy, shiftRightBy, vAdd, vd, vEq, vGtS,
   vGtU, vm, vn, vShiftRight, vShl, vShrS, vShrU, vSignBit, vSub, vTruncate,
 } from './simd-lanes';
 import { VREGS } from './layout';
@@ -71,12 +71,6 @@ export function execSaturate(op: u32, insn: u32): void {
       return putV(insn, v128.andnot(v128.or(r, lost), negative));
     }
   }
-}
-
-// @ts-ignore: decorator
-@inline
-function isU(insn: u32): bool {
-  return (insn & (1 << 29)) != 0;
 }
 
 function noteSaturation(saturated: bool): void {

@@ -1,7 +1,7 @@
 /** Shifts that round, that insert, and those by the amounts in a register. */
 import { VREGS } from './layout';
 import {
-  activeLanes, offD, offM, offN, putLanes, putNarrow, shiftLeftBy, shiftRightBy, vAdd, vd, vn, vShiftRight, vShl, vShrU,
+  activeLanes, isU, offD, offM, offN, putLanes, putNarrow, shiftLeftBy, shiftRightBy, vAdd, vd, vn, vShiftRight, vShl, vShrU,
   vTruncate,
 } from './simd-lanes';
 import { Shift } from './simd-ops';
@@ -9,7 +9,7 @@ import { Shift } from './simd-ops';
 /** Performs row and size `op` of Shift. */
 export function execShift(op: u32, insn: u32): void {
   const size = op & 3;
-  const unsigned = (insn & (1 << 29)) != 0;
+  const unsigned = isU(insn);
   const a = vn(insn);
   switch (op >> 2) {
     case Shift.SHL_REG: shiftByRegister(insn, size, unsigned, false, false); return;

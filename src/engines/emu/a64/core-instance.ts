@@ -1,0 +1,107 @@
+import { readFileSync } from 'node:fs';
+import { VmError } from '../../../util/errors.ts';
+import { PAGE_MAP_SIZE, RAM, REGION_COUNT, REGIONS } from './core/layout.ts';
+
+/** Largest guest RAM of the emulated engine in bytes: what a 4 GiB Wasm memory leaves beside the engine's own state. */
+export const MAX_RAM = Math.min(2 ** 32 - 65536 - RAM, (PAGE_MAP_SIZE / 4) * 4096);
+
+/** What the core asks of its host; core/host.ts says what each call means. */
+export interface CoreImports {
+  counter(): number;
+  iccRead(cpu: number, key: number): number;
+  iccWrite(cpu: number, key: number): number;
+  setTimerLines(cpu: number, bits: number): void;
+  setPmuLine(cpu: number, level: number): void;
+  mmioRead(cpu: number, paHi: number, paLo: number, size: number): number;
+  mmioWrite(cpu: number, paHi: number, paLo: number, size: number): number;
+  hypercall(cpu: number, imm: number): void;
+  trace(cpu: number, kind: number, a: number, b: number): void;
+}
+
+/** What the core exports; see core/cpu.ts. */
+export interface CoreExports {
+  initialize(cpus: number): void;
+  switchTo(cpu: number): void;
+  powerOn(pc: bigint, x0: bigint): void;
+  run(budget: number): number;
+  stepInstruction(): void;
+  timerUpdate(): number;
+  timerDeadline(): bigint;
+  readCounter(): bigint;
+  getNZCV(): number;
+  setNZCV(nzcv: number): void;
+  updateFp(): void;
+  selectTables(): void;
+  asidChanged(): void;
+  tlbiAll(all: boolean): void;
+  flushDecoded(): void;
+}
+
+/** An instance of the A64 core with its memory: the engine's state below RAM, guest RAM from there. */
+export interface Core {
+  readonly memory: WebAssembly.Memory;
+  /** The state area; offsets are those of core/layout.ts. */
+  readonly view: DataView;
+  readonly ram: Uint8Array;
+  readonly exports: CoreExports;
+}
+
+let compiled: WebAssembly.Module | undefined;
+
+/** The core's module, compiled once in each thread. */
+function coreModule(): WebAssembly.Module {
+  if (compiled === undefined) {
+    const file = new URL('../../../../dist/a64.wasm', import.meta.url);
+    let bytes: Uint8Array;
+    try {
+      bytes = readFileSync(file);
+    } catch (cause) {
+      throw new VmError('ERR_ENGINE_UNAVAILABLE', 'the emulator core dist/a64.wasm is missing', {
+        hint: 'Run `npm run build` in the package.',
+        cause,
+      });
+    }
+    compiled = new WebAssembly.Module(bytes as Uint8Array<ArrayBuffer>);
+  }
+  return compiled;
+}
+
+/**
+ * Makes a core with `ramBytes` of guest RAM (a multiple of 64 KiB) at guest-physical `ramBase`.
+ * @throws VmError ERR_MEMORY_TOO_LARGE beyond {@link MAX_RAM} or when the host cannot reserve it.
+ */
+export function createCore(options: {
+  readonly ramBytes: number;
+  readonly ramBase: number;
+  readonly imports: CoreImports;
+}): Core {
+  const { ramBytes, ramBase, imports } = options;
+  const hint = `Use at most ${Math.floor(MAX_RAM / 2 ** 20)}M with the emulated engine.`;
+  if (ramBytes > MAX_RAM) throw new VmError('ERR_MEMORY_TOO_LARGE', `${ramBytes} bytes of RAM are too many`, { hint });
+  const pages = Math.ceil((RAM + ramBytes) / 65536);
+  let memory: WebAssembly.Memory;
+  try {
+    memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  } catch (cause) {
+    throw new VmError('ERR_MEMORY_TOO_LARGE', `the host cannot reserve ${ramBytes} bytes for the guest`, {
+      hint,
+      cause,
+    });
+  }
+  const abort = () => {
+    throw new VmError('ERR_INTERNAL', 'the A64 core aborted');
+  };
+  const instance = new WebAssembly.Instance(coreModule(), { env: { memory, abort, ...imports } });
+  const view = new DataView(memory.buffer, 0, RAM);
+  view.setUint32(REGION_COUNT, 1, true);
+  view.setBigUint64(REGIONS, BigInt(ramBase), true);
+  view.setBigUint64(REGIONS + 8, BigInt(ramBytes), true);
+  view.setUint32(REGIONS + 16, RAM, true);
+  view.setUint32(REGIONS + 20, 0, true);
+  return {
+    memory,
+    view,
+    ram: new Uint8Array(memory.buffer, RAM, ramBytes),
+    exports: instance.exports as unknown as CoreExports,
+  };
+}

@@ -1,0 +1,294 @@
+import { createHash } from 'node:crypto';
+import { createAddressBus } from '../bus/address-bus.ts';
+import { createHypercallBus } from '../bus/hypercall-bus.ts';
+import type { AddressBus, BusDevice } from '../bus/types.ts';
+import { createKvmHypervisor } from '../devices/kvm-hypervisor/service.ts';
+import { Pl011 } from '../devices/pl011/device.ts';
+import { Pl031 } from '../devices/pl031/device.ts';
+import { createEntropy } from '../devices/psci/entropy.ts';
+import { createPsci, type PowerController } from '../devices/psci/psci.ts';
+import { createSmccc } from '../devices/psci/smccc.ts';
+import { createTrng } from '../devices/psci/trng.ts';
+import { A64Engine } from '../engines/emu/a64/engine.ts';
+import { createGicV2 } from '../engines/emu/gic/gicv2.ts';
+import { createGicV3 } from '../engines/emu/gic/gicv3.ts';
+import type { CpuInterface, ExitSink } from '../engines/engine.ts';
+import { placeArm64 } from '../firmware/boot-arm64.ts';
+import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
+import type { InterruptController } from '../irq/types.ts';
+import { createHostClock } from '../time/host-clock.ts';
+import { createVirtualClock } from '../time/virtual-clock.ts';
+import { hex } from '../util/hex.ts';
+import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
+import { armVirtTree } from './arm-virt-fdt.ts';
+import type { ExitReason, Machine, MachineConfig, MachineEvents, MachineInfo } from './machine.ts';
+
+/** The guest's system counter: 62.5 MHz, 16 ns a tick, as on QEMU's board. */
+const COUNTER_HZ = 62_500_000;
+/** Guest time that one step() runs, ns. */
+const STEP_NS = 1_000_000;
+/** Wall-clock time at which a machine with a virtual clock starts: 2020-01-01, ns since 1970. */
+const VIRTUAL_EPOCH = 1_577_836_800_000_000_000n;
+/** Unhandled accesses that are worth a line each in the log. */
+const LOGGED_ACCESSES = 20;
+
+/** The arm-virt board on the emulated engine, assembled from a configuration. */
+export class ArmVirt implements Machine {
+  readonly kickWord: Int32Array;
+  readonly #config: MachineConfig;
+  readonly #events: MachineEvents;
+  readonly #engine: A64Engine;
+  readonly #bus: AddressBus;
+  readonly #hypercalls = createHypercallBus();
+  readonly #gic: InterruptController & CpuInterface;
+  readonly #uart: Pl011;
+  readonly #rtc: Pl031;
+  readonly #kernel: LoadedKernel | undefined;
+  #consoleRoom: (() => void) | undefined;
+  #ended = false;
+  #unhandled = 0;
+  #mpidrs: bigint[];
+  #seeds = 0;
+
+  /** @throws VmError when the kernel is none, or the guest does not fit. */
+  constructor(config: MachineConfig, events: MachineEvents) {
+    this.#config = config;
+    this.#events = events;
+    this.#kernel = config.kernel === undefined ? undefined : loadKernel(config.kernel);
+    this.#engine = new A64Engine({
+      cpus: config.cpus,
+      ramBase: ARM_VIRT.ram.base,
+      ramBytes: config.memoryBytes,
+      counterHz: COUNTER_HZ,
+      clock:
+        config.clock === 'virtual'
+          ? { kind: 'virtual', clock: createVirtualClock({ startWall: VIRTUAL_EPOCH }) }
+          : { kind: 'host', clock: createHostClock() },
+    });
+    this.kickWord = this.#engine.kickWord;
+    this.#mpidrs = this.#engine.vcpus.map(v => this.#engine.mpidr(v.id) & 0xff_00ff_ffffn);
+    this.#bus = createAddressBus({ onUnhandled: a => this.#onUnhandled(a.address, a.size, a.value) });
+    this.#gic = config.gic === 3 ? this.#gicV3() : this.#gicV2();
+    this.#engine.attach({
+      sink: this.#sink(),
+      interrupts: this.#gic,
+      gicSysregs: config.gic === 3,
+      log: line => events.log(line),
+    });
+    this.#uart = new Pl011({
+      irq: this.#gic.line(ARM_VIRT_SPI.pl011),
+      transmit: bytes => events.console(bytes),
+      onRoom: () => this.#consoleRoom?.(),
+      waitForDtr: this.#kernel?.format === 'image',
+    });
+    this.#rtc = new Pl031({ irq: this.#gic.line(ARM_VIRT_SPI.pl031), clock: this.#engine.clock });
+    this.#map(ARM_VIRT.pl011, this.#uart);
+    this.#map(ARM_VIRT.pl031, this.#rtc);
+    this.#addHypercalls();
+    this.#boot();
+  }
+
+  step(): 'yield' | 'idle' | 'stopped' {
+    if (this.#ended) return 'stopped';
+    this.#engine.clock.runDue();
+    const result = this.#engine.step(STEP_NS);
+    this.#uart.flush();
+    return this.#ended ? 'stopped' : result;
+  }
+
+  idleMs(): number {
+    const { clock } = this.#engine;
+    const until = Math.min(this.#engine.idleUntilNs(), clock.nextDeadline());
+    return Math.max(0, (until - clock.nowNs()) / 1e6);
+  }
+
+  consoleInput(bytes: Uint8Array): number {
+    return this.#uart.receive(bytes);
+  }
+
+  onConsoleRoom(f: () => void): void {
+    this.#consoleRoom = f;
+  }
+
+  stop(): void {
+    this.#end('killed');
+  }
+
+  reset(): void {
+    for (const region of this.#engine.memory.regions) region.bytes.fill(0);
+    this.#gic.reset();
+    this.#uart.reset();
+    this.#rtc.reset();
+    this.#engine.reset();
+    this.#ended = false;
+    this.#boot();
+  }
+
+  memoryHash(): string {
+    const hash = createHash('sha256');
+    // Chunks, since a hash does not take shared memory directly.
+    const chunk = new Uint8Array(1 << 20);
+    for (const { bytes } of this.#engine.memory.regions) {
+      for (let at = 0; at < bytes.length; at += chunk.length) {
+        const part = bytes.subarray(at, at + chunk.length);
+        chunk.set(part);
+        hash.update(chunk.subarray(0, part.length));
+      }
+    }
+    return hash.digest('hex');
+  }
+
+  info(): MachineInfo {
+    const vcpus = this.#engine.vcpus.map(v => ({
+      id: v.id,
+      state: v.state,
+      instructions: this.#engine.instructions(v.id),
+      pc: Number(this.#engine.pc(v.id)),
+    }));
+    return {
+      machine: 'arm-virt',
+      engine: 'emu',
+      memoryBytes: this.#config.memoryBytes,
+      clock: this.#config.clock,
+      gic: this.#config.gic,
+      counterHz: COUNTER_HZ,
+      timeNs: this.#engine.clock.nowNs(),
+      instructions: vcpus.reduce((sum, v) => sum + v.instructions, 0),
+      vcpus,
+    };
+  }
+
+  /** Engine internals for tests and debuggers. */
+  get engine(): A64Engine {
+    return this.#engine;
+  }
+
+  #end(reason: ExitReason, detail?: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#engine.stop();
+    this.#uart.flush();
+    this.#events.exit(reason, detail);
+  }
+
+  #map({ base, size }: AddressRange, device: BusDevice): void {
+    this.#bus.map(base, size, device);
+  }
+
+  #gicV3(): InterruptController & CpuInterface {
+    const gic = createGicV3({
+      cpus: this.#config.cpus,
+      spis: ARM_VIRT_SPIS,
+      memory: this.#engine.memory,
+      wires: this.#engine,
+      mpidr: cpu => this.#engine.mpidr(cpu),
+      its: true,
+      itsAddress: ARM_VIRT.its.base,
+      distributorAddress: ARM_VIRT.gicd.base,
+    });
+    this.#map(ARM_VIRT.gicd, gic.distributor);
+    this.#map({ base: ARM_VIRT.gicr.base, size: this.#config.cpus * 0x2_0000 }, gic.redistributors);
+    if (gic.its !== undefined) this.#map(ARM_VIRT.its, gic.its);
+    return gic;
+  }
+
+  #gicV2(): InterruptController & CpuInterface {
+    const gic = createGicV2({
+      cpus: this.#config.cpus,
+      spis: ARM_VIRT_SPIS,
+      wires: this.#engine,
+      currentCpu: () => this.#currentCpu,
+      v2m: { base: ARM_VIRT_SPI.v2m + 32, count: ARM_VIRT_SPI.v2mCount, address: ARM_VIRT.gicv2m.base },
+    });
+    this.#map(ARM_VIRT.gicd, gic.distributor);
+    this.#map(ARM_VIRT.gicc, gic.cpuInterface);
+    this.#map(ARM_VIRT.gicv2m, gic.v2m);
+    // A GICv2 has no system registers.
+    return Object.assign(gic, { readRegister: () => undefined, writeRegister: () => false });
+  }
+
+  /** The vCPU whose access is on the bus. */
+  #currentCpu = 0;
+
+  #sink(): ExitSink {
+    const trace = this.#config.trace.includes('mmio') ? this.#events.trace?.bind(this.#events) : undefined;
+    return {
+      mmioRead: (cpu, address, size) => {
+        this.#currentCpu = cpu;
+        const v = size === 8 ? this.#bus.read64(address) : this.#bus.read(address, size as 1 | 2 | 4);
+        trace?.(`mmio cpu${cpu} read${8 * size} ${hex(address)} -> 0x${v.toString(16)}`);
+        return v;
+      },
+      mmioWrite: (cpu, address, size, value) => {
+        this.#currentCpu = cpu;
+        trace?.(`mmio cpu${cpu} write${8 * size} ${hex(address)} <- 0x${value.toString(16)}`);
+        if (size === 8) this.#bus.write64(address, value as bigint);
+        else this.#bus.write(address, size as 1 | 2 | 4, value as number);
+      },
+      hypercall: call => {
+        this.#hypercalls.handle(call);
+        if (this.#config.trace.includes('hypercall')) this.#events.trace?.(`hvc cpu${call.cpu} ${hex(call.id)}`);
+      },
+      failed: (_cpu, why) => this.#end('crash', why),
+    };
+  }
+
+  #addHypercalls(): void {
+    const engine = this.#engine;
+    const power: PowerController = {
+      cpus: this.#mpidrs.map(mpidr => ({ mpidr })),
+      state: cpu => (engine.vcpus[cpu]?.state === 'off' ? 'off' : 'on'),
+      start: (cpu, pc, x0) => {
+        const vcpu = engine.vcpus[cpu];
+        if (vcpu === undefined || vcpu.state !== 'off') return 'already-on';
+        vcpu.start({ pc, x0 });
+        return 'ok';
+      },
+      stop: cpu => engine.vcpus[cpu]?.stop(),
+      suspend: cpu => engine.waitForInterrupt(cpu),
+      system: (event, cause) => this.#end(event, cause),
+    };
+    const { seed } = this.#config;
+    this.#hypercalls.add(createPsci(power));
+    this.#hypercalls.add(createSmccc());
+    this.#hypercalls.add(createTrng(createEntropy(this.#deterministic ? `trng ${seed ?? 0}` : undefined)));
+    this.#hypercalls.add(createKvmHypervisor());
+  }
+
+  /** Whether everything random comes from a seed. */
+  get #deterministic(): boolean {
+    return this.#config.seed !== undefined || this.#config.clock === 'virtual';
+  }
+
+  /** Loads the guest and powers the first vCPU on. */
+  #boot(): void {
+    if (this.#kernel === undefined) return;
+    const { memory } = this.#engine;
+    const { initrd, params, memoryBytes, cpus, gic, seed } = this.#config;
+    const entropy = createEntropy(this.#deterministic ? `fdt ${seed ?? 0} ${this.#seeds++}` : undefined);
+    const tree = { cpus, gic, ramBytes: memoryBytes, params, seed: entropy(64) };
+    // The initrd's place does not change the size of the tree.
+    const size = armVirtTree({ ...tree, initrd: initrd && { start: 0, end: 0 } }).length;
+    const placed = placeArm64({
+      memory,
+      ramBase: ARM_VIRT.ram.base,
+      ramSize: memoryBytes,
+      kernel: this.#kernel,
+      initrd,
+      dtbSize: size,
+    });
+    const where =
+      placed.initrdStart === undefined || placed.initrdEnd === undefined
+        ? undefined
+        : { start: placed.initrdStart, end: placed.initrdEnd };
+    memory.write(placed.dtbAddress, armVirtTree({ ...tree, initrd: where }));
+    this.#engine.vcpus[0]?.start({ pc: placed.entry, x0: BigInt(placed.dtbAddress) });
+  }
+
+  #onUnhandled(address: number, size: number, value: number | undefined): void {
+    if (++this.#unhandled > LOGGED_ACCESSES) return;
+    const what = value === undefined ? 'read of' : `write of ${hex(value)} to`;
+    const more = this.#unhandled === LOGGED_ACCESSES ? ' (no more of these will be reported)' : '';
+    this.#events.log(`guest: ${8 * size}-bit ${what} ${hex(address)}, where nothing is${more}`);
+  }
+}
