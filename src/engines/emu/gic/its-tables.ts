@@ -1,4 +1,5 @@
 import type { Gpa, GuestMemory } from '../../../memory/types.ts';
+import { inRam } from './ram.ts';
 
 /**
  * The ITS's tables in guest memory (IHI 0069 section 5.2). The architecture leaves the format of their entries to the
@@ -52,7 +53,7 @@ export class ItsTables {
     let offset = index * ENTRY_SIZE;
     if (baser & GITS_BASER_INDIRECT) {
       const level1 = Math.floor(offset / page) * ENTRY_SIZE;
-      if (level1 >= bytes || !this.memory.contains(table + level1, ENTRY_SIZE)) return undefined;
+      if (level1 >= bytes || !inRam(this.memory, table + level1, ENTRY_SIZE)) return undefined;
       const low = this.memory.u32(table + level1);
       const high = this.memory.u32(table + level1 + 4);
       if ((high & VALID) === 0) return undefined;
@@ -60,7 +61,7 @@ export class ItsTables {
       table = address - (address % page);
       offset %= page;
     } else if (offset >= bytes) return undefined;
-    return this.memory.contains(table + offset, ENTRY_SIZE) ? table + offset : undefined;
+    return inRam(this.memory, table + offset, ENTRY_SIZE) ? table + offset : undefined;
   }
 
   device(baser: bigint, deviceId: number): DeviceEntry | undefined {
@@ -117,7 +118,7 @@ export class ItsTables {
   private ittEntry(device: DeviceEntry, eventId: number): Gpa | undefined {
     if (eventId >= 2 ** device.eventBits) return undefined;
     const at = device.itt + eventId * ENTRY_SIZE;
-    return this.memory.contains(at, ENTRY_SIZE) ? at : undefined;
+    return inRam(this.memory, at, ENTRY_SIZE) ? at : undefined;
   }
 
   private set(at: Gpa, low: number, high: number): void {

@@ -1,4 +1,5 @@
 import type { GuestMemory } from '../../../memory/types.ts';
+import { inRam } from './ram.ts';
 import { INTID_BITS, INTID_SPURIOUS, LPI_BASE, PRIORITY_IDLE, PRIORITY_MASK } from './regs.ts';
 
 const MAX_LPIS = (1 << INTID_BITS) - LPI_BASE;
@@ -73,7 +74,7 @@ export class LpiUnit {
   disable(): void {
     const from = this.#pendingTable + (LPI_BASE >> 3);
     const bytes = this.#count >> 3;
-    if (this.memory.contains(from, bytes)) {
+    if (inRam(this.memory, from, bytes)) {
       this.memory.write(from, new Uint8Array(this.#pending.buffer, 0, bytes));
     }
     this.reset();
