@@ -1,14 +1,14 @@
 /** Executes the floating-point instructions that decodeFp() recognises: DDI 0487 C7.2. */
 import { conditionHolds, setNZCV } from './flags';
 import {
-  FP_FABS, FP_FADD, FP_FCCMP, FP_FCMP, FP_FCSEL, FP_FCVT_DH, FP_FCVT_DS, FP_FCVT_HD, FP_FCVT_HS, FP_FCVT_SD, FP_FCVT_SH,
-  FP_FDIV, FP_FMADD, FP_FMAX, FP_FMAXNM, FP_FMIN, FP_FMINNM, FP_FMOV, FP_FMOV_D1X, FP_FMOV_DX, FP_FMOV_IMMEDIATE,
-  FP_FMOV_SW, FP_FMOV_WS, FP_FMOV_XD, FP_FMOV_XD1, FP_FMSUB, FP_FMUL, FP_FNEG, FP_FNMADD, FP_FNMSUB, FP_FNMUL, FP_FRINT,
-  FP_FROM_FIXED, FP_FROM_INTEGER, FP_FSQRT, FP_FSUB, FP_TO_FIXED, FP_TO_INTEGER, FP_V,
+  FP_FABS, FP_FADD, FP_FCCMP, FP_FCMP, FP_FCSEL, FP_FCVT_DH, FP_FCVT_DS, FP_FCVT_HD, FP_FCVT_HS, FP_FCVT_SD,
+  FP_FCVT_SH, FP_FDIV, FP_FMADD, FP_FMAX, FP_FMAXNM, FP_FMIN, FP_FMINNM, FP_FMOV, FP_FMOV_D1X, FP_FMOV_DX,
+  FP_FMOV_IMMEDIATE, FP_FMOV_SW, FP_FMOV_WS, FP_FMOV_XD, FP_FMOV_XD1, FP_FMSUB, FP_FMUL, FP_FNEG, FP_FNMADD,
+  FP_FNMSUB, FP_FNMUL, FP_FRINT, FP_FROM_FIXED, FP_FROM_INTEGER, FP_FSQRT, FP_FSUB, FP_TO_FIXED, FP_TO_INTEGER, FP_V,
 } from './fp-ops';
 import {
-  add, compareFast, div, expandImmediate, fromInteger, getLane, getX, isFast, mul, mulAdd, ra, rd, rm, rn, setScalar, setX,
-  shorten, squareRoot, sub, toInteger, widen,
+  add, compareFast, div, expandImmediate, fromInteger, getLane, getX, isFast, mul, mulAdd, ra, rd, rm, rn, setScalar,
+  setX, shorten, squareRoot, sub, vm, vn, toInteger, widen,
 } from './fp-scalar';
 import { execFpVector } from './fp-vector';
 import { VREGS } from './layout';
@@ -19,16 +19,16 @@ import { fpCompare, fpConvert, fpFromFixed, fpMax, fpMaxNum, fpRoundInt, fpToFix
 @inline
 function multiplyAdd<T>(insn: u32, negateAddend: bool, negateProduct: bool): void {
   const addend = getLane<T>(ra(insn)) ^ (negateAddend ? signBit<T>() : 0);
-  const a = getLane<T>(rn(insn)) ^ (negateProduct ? signBit<T>() : 0);
-  setScalar<T>(insn, mulAdd<T>(addend, a, getLane<T>(rm(insn))));
+  const a = vn<T>(insn) ^ (negateProduct ? signBit<T>() : 0);
+  setScalar<T>(insn, mulAdd<T>(addend, a, vm<T>(insn)));
 }
 
 /** FCMP and FCMPE; bit 3 compares with zero, bit 4 signals all NaNs. */
 // @ts-ignore: decorator
 @inline
 function compare<T>(insn: u32): void {
-  const a = getLane<T>(rn(insn));
-  const b = (insn & 8) != 0 ? 0 : getLane<T>(rm(insn));
+  const a = vn<T>(insn);
+  const b = (insn & 8) != 0 ? 0 : vm<T>(insn);
   setNZCV(isFast() ? compareFast<T>(a, b, (insn & 16) != 0) : fpCompare<T>(a, b, (insn & 16) != 0));
 }
 
@@ -36,7 +36,7 @@ function compare<T>(insn: u32): void {
 @inline
 function conditionalCompare<T>(insn: u32): void {
   if (!conditionHolds((insn >> 12) & 15)) setNZCV(insn & 15);
-  else setNZCV(fpCompare<T>(getLane<T>(rn(insn)), getLane<T>(rm(insn)), (insn & 16) != 0));
+  else setNZCV(fpCompare<T>(vn<T>(insn), vm<T>(insn), (insn & 16) != 0));
 }
 
 // @ts-ignore: decorator
@@ -50,7 +50,7 @@ function select<T>(insn: u32): void {
 @inline
 function roundIntegral<T>(insn: u32): void {
   const opcode = (insn >> 15) & 7;
-  setScalar<T>(insn, fpRoundInt<T>(getLane<T>(rn(insn)), opcode > 4 ? roundingMode() : opcode, opcode == 6));
+  setScalar<T>(insn, fpRoundInt<T>(vn<T>(insn), opcode > 4 ? roundingMode() : opcode, opcode == 6));
 }
 
 /** Bit 16: unsigned; bit 18: ties away; bits 19..20: the other rounding modes; bit 31: 64 bits. */
@@ -58,14 +58,14 @@ function roundIntegral<T>(insn: u32): void {
 @inline
 function convertToInteger<T>(insn: u32): void {
   const mode = (insn & 0x40000) != 0 ? TIEAWAY : (insn >> 19) & 3;
-  setX(insn, toInteger<T>(getLane<T>(rn(insn)), 32 + ((insn >> 31) << 5), (insn & 0x10000) != 0, mode));
+  setX(insn, toInteger<T>(vn<T>(insn), 32 + ((insn >> 31) << 5), (insn & 0x10000) != 0, mode));
 }
 
 // @ts-ignore: decorator
 @inline
 function convertToFixed<T>(insn: u32): void {
   const fbits = 64 - i32((insn >> 10) & 63);
-  setX(insn, fpToFixed<T>(getLane<T>(rn(insn)), fbits, 32 + ((insn >> 31) << 5), (insn & 0x10000) != 0, ZERO));
+  setX(insn, fpToFixed<T>(vn<T>(insn), fbits, 32 + ((insn >> 31) << 5), (insn & 0x10000) != 0, ZERO));
 }
 
 /** The general register operand of a conversion, extended to 64 bits. */
@@ -99,14 +99,14 @@ export function execFp(op: u32, insn: u32): void {
     return;
   }
   switch (op) {
-    case FP_FADD: setScalar<u32>(insn, add<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)))); break;
-    case FP_FADD + 1: setScalar<u64>(insn, add<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)))); break;
-    case FP_FSUB: setScalar<u32>(insn, sub<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)))); break;
-    case FP_FSUB + 1: setScalar<u64>(insn, sub<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)))); break;
-    case FP_FMUL: setScalar<u32>(insn, mul<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)))); break;
-    case FP_FMUL + 1: setScalar<u64>(insn, mul<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)))); break;
-    case FP_FDIV: setScalar<u32>(insn, div<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)))); break;
-    case FP_FDIV + 1: setScalar<u64>(insn, div<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)))); break;
+    case FP_FADD: setScalar<u32>(insn, add<u32>(vn<u32>(insn), vm<u32>(insn))); break;
+    case FP_FADD + 1: setScalar<u64>(insn, add<u64>(vn<u64>(insn), vm<u64>(insn))); break;
+    case FP_FSUB: setScalar<u32>(insn, sub<u32>(vn<u32>(insn), vm<u32>(insn))); break;
+    case FP_FSUB + 1: setScalar<u64>(insn, sub<u64>(vn<u64>(insn), vm<u64>(insn))); break;
+    case FP_FMUL: setScalar<u32>(insn, mul<u32>(vn<u32>(insn), vm<u32>(insn))); break;
+    case FP_FMUL + 1: setScalar<u64>(insn, mul<u64>(vn<u64>(insn), vm<u64>(insn))); break;
+    case FP_FDIV: setScalar<u32>(insn, div<u32>(vn<u32>(insn), vm<u32>(insn))); break;
+    case FP_FDIV + 1: setScalar<u64>(insn, div<u64>(vn<u64>(insn), vm<u64>(insn))); break;
     case FP_FMADD: multiplyAdd<u32>(insn, false, false); break;
     case FP_FMADD + 1: multiplyAdd<u64>(insn, false, false); break;
     case FP_FMSUB: multiplyAdd<u32>(insn, false, true); break;
@@ -115,24 +115,24 @@ export function execFp(op: u32, insn: u32): void {
     case FP_FNMADD + 1: multiplyAdd<u64>(insn, true, true); break;
     case FP_FNMSUB: multiplyAdd<u32>(insn, true, false); break;
     case FP_FNMSUB + 1: multiplyAdd<u64>(insn, true, false); break;
-    case FP_FNMUL: setScalar<u32>(insn, mul<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn))) ^ signBit<u32>()); break;
-    case FP_FNMUL + 1: setScalar<u64>(insn, mul<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn))) ^ signBit<u64>()); break;
-    case FP_FMOV: setScalar<u32>(insn, getLane<u32>(rn(insn))); break;
-    case FP_FMOV + 1: setScalar<u64>(insn, getLane<u64>(rn(insn))); break;
-    case FP_FABS: setScalar<u32>(insn, magnitude<u32>(getLane<u32>(rn(insn)))); break;
-    case FP_FABS + 1: setScalar<u64>(insn, magnitude<u64>(getLane<u64>(rn(insn)))); break;
-    case FP_FNEG: setScalar<u32>(insn, getLane<u32>(rn(insn)) ^ signBit<u32>()); break;
-    case FP_FNEG + 1: setScalar<u64>(insn, getLane<u64>(rn(insn)) ^ signBit<u64>()); break;
-    case FP_FSQRT: setScalar<u32>(insn, squareRoot<u32>(getLane<u32>(rn(insn)))); break;
-    case FP_FSQRT + 1: setScalar<u64>(insn, squareRoot<u64>(getLane<u64>(rn(insn)))); break;
-    case FP_FMAX: setScalar<u32>(insn, fpMax<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)), false)); break;
-    case FP_FMAX + 1: setScalar<u64>(insn, fpMax<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)), false)); break;
-    case FP_FMIN: setScalar<u32>(insn, fpMax<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)), true)); break;
-    case FP_FMIN + 1: setScalar<u64>(insn, fpMax<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)), true)); break;
-    case FP_FMAXNM: setScalar<u32>(insn, fpMaxNum<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)), false)); break;
-    case FP_FMAXNM + 1: setScalar<u64>(insn, fpMaxNum<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)), false)); break;
-    case FP_FMINNM: setScalar<u32>(insn, fpMaxNum<u32>(getLane<u32>(rn(insn)), getLane<u32>(rm(insn)), true)); break;
-    case FP_FMINNM + 1: setScalar<u64>(insn, fpMaxNum<u64>(getLane<u64>(rn(insn)), getLane<u64>(rm(insn)), true)); break;
+    case FP_FNMUL: setScalar<u32>(insn, mul<u32>(vn<u32>(insn), vm<u32>(insn)) ^ signBit<u32>()); break;
+    case FP_FNMUL + 1: setScalar<u64>(insn, mul<u64>(vn<u64>(insn), vm<u64>(insn)) ^ signBit<u64>()); break;
+    case FP_FMOV: setScalar<u32>(insn, vn<u32>(insn)); break;
+    case FP_FMOV + 1: setScalar<u64>(insn, vn<u64>(insn)); break;
+    case FP_FABS: setScalar<u32>(insn, magnitude<u32>(vn<u32>(insn))); break;
+    case FP_FABS + 1: setScalar<u64>(insn, magnitude<u64>(vn<u64>(insn))); break;
+    case FP_FNEG: setScalar<u32>(insn, vn<u32>(insn) ^ signBit<u32>()); break;
+    case FP_FNEG + 1: setScalar<u64>(insn, vn<u64>(insn) ^ signBit<u64>()); break;
+    case FP_FSQRT: setScalar<u32>(insn, squareRoot<u32>(vn<u32>(insn))); break;
+    case FP_FSQRT + 1: setScalar<u64>(insn, squareRoot<u64>(vn<u64>(insn))); break;
+    case FP_FMAX: setScalar<u32>(insn, fpMax<u32>(vn<u32>(insn), vm<u32>(insn), false)); break;
+    case FP_FMAX + 1: setScalar<u64>(insn, fpMax<u64>(vn<u64>(insn), vm<u64>(insn), false)); break;
+    case FP_FMIN: setScalar<u32>(insn, fpMax<u32>(vn<u32>(insn), vm<u32>(insn), true)); break;
+    case FP_FMIN + 1: setScalar<u64>(insn, fpMax<u64>(vn<u64>(insn), vm<u64>(insn), true)); break;
+    case FP_FMAXNM: setScalar<u32>(insn, fpMaxNum<u32>(vn<u32>(insn), vm<u32>(insn), false)); break;
+    case FP_FMAXNM + 1: setScalar<u64>(insn, fpMaxNum<u64>(vn<u64>(insn), vm<u64>(insn), false)); break;
+    case FP_FMINNM: setScalar<u32>(insn, fpMaxNum<u32>(vn<u32>(insn), vm<u32>(insn), true)); break;
+    case FP_FMINNM + 1: setScalar<u64>(insn, fpMaxNum<u64>(vn<u64>(insn), vm<u64>(insn), true)); break;
     case FP_FCMP: compare<u32>(insn); break;
     case FP_FCMP + 1: compare<u64>(insn); break;
     case FP_FCCMP: conditionalCompare<u32>(insn); break;
@@ -151,14 +151,14 @@ export function execFp(op: u32, insn: u32): void {
     case FP_FROM_INTEGER + 1: convertFromInteger<u64>(insn); break;
     case FP_FROM_FIXED: convertFromFixed<u32>(insn); break;
     case FP_FROM_FIXED + 1: convertFromFixed<u64>(insn); break;
-    case FP_FCVT_DS: setScalar<u64>(insn, widen(getLane<u32>(rn(insn)))); break;
-    case FP_FCVT_SD: setScalar<u32>(insn, shorten(getLane<u64>(rn(insn)))); break;
-    case FP_FCVT_SH: setScalar<u32>(insn, fpConvert<u16, u32>(getLane<u16>(rn(insn)), roundingMode())); break;
-    case FP_FCVT_DH: setScalar<u64>(insn, fpConvert<u16, u64>(getLane<u16>(rn(insn)), roundingMode())); break;
-    case FP_FCVT_HS: setScalar<u16>(insn, fpConvert<u32, u16>(getLane<u32>(rn(insn)), roundingMode())); break;
-    case FP_FCVT_HD: setScalar<u16>(insn, fpConvert<u64, u16>(getLane<u64>(rn(insn)), roundingMode())); break;
-    case FP_FMOV_WS: setX(insn, getLane<u32>(rn(insn))); break;
-    case FP_FMOV_XD: setX(insn, getLane<u64>(rn(insn))); break;
+    case FP_FCVT_DS: setScalar<u64>(insn, widen(vn<u32>(insn))); break;
+    case FP_FCVT_SD: setScalar<u32>(insn, shorten(vn<u64>(insn))); break;
+    case FP_FCVT_SH: setScalar<u32>(insn, fpConvert<u16, u32>(vn<u16>(insn), roundingMode())); break;
+    case FP_FCVT_DH: setScalar<u64>(insn, fpConvert<u16, u64>(vn<u16>(insn), roundingMode())); break;
+    case FP_FCVT_HS: setScalar<u16>(insn, fpConvert<u32, u16>(vn<u32>(insn), roundingMode())); break;
+    case FP_FCVT_HD: setScalar<u16>(insn, fpConvert<u64, u16>(vn<u64>(insn), roundingMode())); break;
+    case FP_FMOV_WS: setX(insn, vn<u32>(insn)); break;
+    case FP_FMOV_XD: setX(insn, vn<u64>(insn)); break;
     case FP_FMOV_XD1: setX(insn, getLane<u64>(rn(insn) + 8)); break;
     case FP_FMOV_SW: setScalar<u32>(insn, <u64><u32>getX(insn)); break;
     case FP_FMOV_DX: setScalar<u64>(insn, getX(insn)); break;

@@ -4,7 +4,9 @@ import {
   f64MulFast, f64SqrtFast, f64SubFast, isSafe,
 } from './fp-fast';
 import { FP_FAST, TRASH_SLOT, VREGS, XREGS, ZERO_SLOT } from './layout';
-import { TIEEVEN, ZERO, bias, fpAdd, fpDiv, fpMul, fpMulAdd, fpSqrt, fractionBits, roundingMode, signBit } from './softfloat';
+import {
+  TIEEVEN, ZERO, bias, fpAdd, fpDiv, fpMul, fpMulAdd, fpSqrt, fractionBits, roundingMode, signBit,
+} from './softfloat';
 import { fpCompare, fpConvert, fpFromFixed, fpToFixed } from './softfloat-convert';
 
 // --- Registers: byte offsets from VREGS of the instruction's fields ---
@@ -44,6 +46,20 @@ export function getLane<T>(at: u32): u64 {
 @inline
 export function setLane<T>(at: u32, v: u64): void {
   store<T>(at, <T>v, VREGS);
+}
+
+/** The scalar operand in Vn. */
+// @ts-ignore: decorator
+@inline
+export function vn<T>(insn: u32): u64 {
+  return getLane<T>(rn(insn));
+}
+
+/** The scalar operand in Vm. */
+// @ts-ignore: decorator
+@inline
+export function vm<T>(insn: u32): u64 {
+  return getLane<T>(rm(insn));
 }
 
 /** Writes a scalar result to Vd; the rest of the register is cleared. */

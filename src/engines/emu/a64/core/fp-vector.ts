@@ -1,20 +1,21 @@
 /** The AdvSIMD floating-point instructions, vector and scalar: DDI 0487 C7.2. */
 import {
-  FP_V_ACROSS, FP_V_ELEMENT, FP_V_FCVTL, FP_V_FCVTN, FP_V_FCVTXN, FP_V_FMOV, FP_V_FROM_FIXED, FP_V_PAIR, FP_V_PAIRWISE,
-  FP_V_SAME, FP_V_TO_FIXED, FP_V_UNARY, LANE_FABD, LANE_FABS, LANE_FACGE, LANE_FACGT, LANE_FADD, LANE_FCMEQ,
-  LANE_FCMEQ0, LANE_FCMGE, LANE_FCMGE0, LANE_FCMGT, LANE_FCMGT0, LANE_FCMLE0, LANE_FCMLT0, LANE_FCVTS, LANE_FCVTU,
-  LANE_FDIV, LANE_FMAX, LANE_FMAXNM, LANE_FMIN, LANE_FMINNM, LANE_FMLA, LANE_FMLS, LANE_FMUL, LANE_FMULX, LANE_FNEG,
-  LANE_FRECPE, LANE_FRECPS, LANE_FRECPX, LANE_FRINT, LANE_FRSQRTE, LANE_FRSQRTS, LANE_FSQRT, LANE_FSUB, LANE_SCVTF,
-  LANE_UCVTF, LANE_URECPE, LANE_URSQRTE,
+  FP_V_ACROSS, FP_V_ELEMENT, FP_V_FCVTL, FP_V_FCVTN, FP_V_FCVTXN, FP_V_FMOV, FP_V_FROM_FIXED, FP_V_PAIR,
+  FP_V_PAIRWISE, FP_V_SAME, FP_V_TO_FIXED, FP_V_UNARY, LANE_FABD, LANE_FABS, LANE_FACGE, LANE_FACGT, LANE_FADD,
+  LANE_FCMEQ, LANE_FCMEQ0, LANE_FCMGE, LANE_FCMGE0, LANE_FCMGT, LANE_FCMGT0, LANE_FCMLE0, LANE_FCMLT0, LANE_FCVTS,
+  LANE_FCVTU, LANE_FDIV, LANE_FMAX, LANE_FMAXNM, LANE_FMIN, LANE_FMINNM, LANE_FMLA, LANE_FMLS, LANE_FMUL, LANE_FMULX,
+  LANE_FNEG, LANE_FRECPE, LANE_FRECPS, LANE_FRECPX, LANE_FRINT, LANE_FRSQRTE, LANE_FRSQRTS, LANE_FSQRT, LANE_FSUB,
+  LANE_SCVTF, LANE_UCVTF, LANE_URECPE, LANE_URSQRTE,
 } from './fp-ops';
 import {
-  add, div, expandImmediate, fromInteger, getLane, isFast, mul, mulAdd, rd, rm, rn, setLane, setScalar, squareRoot, sub, toInteger, widen,
+  add, div, expandImmediate, fromInteger, getLane, isFast, mul, mulAdd, rd, rm, rn, setLane, setScalar, squareRoot,
+  sub, toInteger, widen,
 } from './fp-scalar';
 import { VREGS } from './layout';
 import { ODD, ZERO, fpMul, fpStep, magnitude, roundingMode, signBit } from './softfloat';
 import {
-  fpCompareEQ, fpCompareGE, fpCompareGT, fpConvert, fpFromFixed, fpMax, fpMaxNum, fpRSqrtEstimate, fpRecipEstimate, fpRecpX,
-  fpRoundInt, fpToFixed, unsignedRSqrtEstimate, unsignedRecipEstimate,
+  fpCompareEQ, fpCompareGE, fpCompareGT, fpConvert, fpFromFixed, fpMax, fpMaxNum, fpRSqrtEstimate, fpRecipEstimate,
+  fpRecpX, fpRoundInt, fpToFixed, unsignedRSqrtEstimate, unsignedRecipEstimate,
 } from './softfloat-convert';
 
 const SCALAR: u32 = 1 << 28;

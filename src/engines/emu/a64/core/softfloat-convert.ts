@@ -1,12 +1,12 @@
 /**
- * Comparison, minimum and maximum, conversions between formats and to and from integers, rounding to integral values and
- * the reciprocal estimates of DDI 0487 J1.3 (shared/functions/float). Conventions as in softfloat.ts.
+ * Comparison, minimum and maximum, conversions between formats and to and from integers, rounding to integral values
+ * and the reciprocal estimates of DDI 0487 J1.3 (shared/functions/float). Conventions as in softfloat.ts.
  */
 import { FPSR_DZC, FPSR_IDC, FPSR_IOC, FPSR_IXC, FPSR_OFC, FPSR_UFC, raiseFp } from './fpstate';
 import {
-  FPCR_AHP, FPCR_DN, FPCR_FZ, NEGINF, POSINF, TIEAWAY, TIEEVEN, TYPE_INFINITY, TYPE_NAN, TYPE_ZERO, ZERO, bias,
-  defaultNaN, exponentMax, fpcr, fractionBits, infinity, invalid, isNaN, magnitude, minNormal, processNaN, processNaNs,
-  quietBit, round, roundingMode, signBit, unpack, unpackedExponent, unpackedSignificand,
+  FPCR_AHP, FPCR_DN, FPCR_FZ, NEGINF, POSINF, TIEEVEN, TYPE_INFINITY, TYPE_NAN, TYPE_ZERO, ZERO, bias, defaultNaN,
+  exponentMax, fpcr, fractionBits, infinity, invalid, isNaN, magnitude, minNormal, processNaN, processNaNs, quietBit,
+  round, roundingMode, signBit, unpack, unpackedExponent, unpackedSignificand,
 } from './softfloat';
 
 /** The operand as the comparisons see it: a subnormal is flushed if FPCR.FZ says so. */
@@ -134,7 +134,7 @@ export function fpRoundInt<T>(v: u64, mode: u32, exact: bool): u64 {
   return (v & ~(unit - 1)) + (up ? unit : 0);
 }
 
-/** FPToFixed(): to a `width`-bit (32 or 64) integer with `fbits` fraction bits, saturating; zero-extended to 64 bits. */
+/** FPToFixed(): saturates to `width` bits (32 or 64), of which `fbits` are fraction; zero-extended to 64 bits. */
 export function fpToFixed<T>(v: u64, fbits: i32, width: u32, unsigned: bool, mode: u32): u64 {
   const type = unpack<T>(v);
   if (type == TYPE_ZERO) return 0;

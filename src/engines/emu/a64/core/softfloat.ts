@@ -1,10 +1,10 @@
 /**
- * IEEE 754 arithmetic as DDI 0487 J1.3 (shared/functions/float) defines it, in integers: every rounding mode, flush-to-zero,
- * default NaN, NaN propagation and the cumulative flags of FPSR.
+ * IEEE 754 arithmetic as DDI 0487 J1.3 (shared/functions/float) defines it, in integers: every rounding mode,
+ * flush-to-zero, default NaN, NaN propagation and the cumulative flags of FPSR.
  *
  * Functions are generic in T, an unsigned integer as wide as the format: u16 half, u32 single, u64 double. Operands and
- * results are the encodings, carried in u64. A finite non-zero number is taken apart into sign, exponent and significand,
- * value = significand * 2^(exponent - 63), the significand normalised to have bit 63 set.
+ * results are the encodings, carried in u64. A finite non-zero number is taken apart into sign, exponent and
+ * significand, value = significand * 2^(exponent - 63), the significand normalised to have bit 63 set.
  */
 import { FPSR_DZC, FPSR_IDC, FPSR_IOC, FPSR_IXC, FPSR_OFC, FPSR_UFC, raiseFp } from './fpstate';
 import { FPCR } from './layout';
@@ -298,7 +298,10 @@ export function fpMul<T>(a: u64, b: u64, extended: bool): u64 {
   return round<T>(u64(sign != 0), ea + unpackedExponent + 1, product, roundingMode());
 }
 
-/** a * 2^63 / b with a sticky bit 0; both have bit 63 set and a's bit 0 clear. Two 32-bit digits, as Knuth's algorithm D. */
+/**
+ * a * 2^63 / b with a sticky bit 0; both have bit 63 set and a's bit 0 is clear. Two digits of 32 bits, each estimated
+ * from the divisor's upper half and corrected (Knuth's algorithm D).
+ */
 function divideSignificands(a: u64, b: u64): u64 {
   const b1 = b >> 32;
   const b0 = b & 0xffffffff;
@@ -455,7 +458,8 @@ export function fpMulAdd<T>(addend: u64, a: u64, b: u64): u64 {
   const typeB = unpack<T>(b);
   const signP = (a ^ b) & signBit<T>();
   const signC = addend & signBit<T>();
-  const infinityTimesZero = (typeA == TYPE_INFINITY && typeB == TYPE_ZERO) || (typeA == TYPE_ZERO && typeB == TYPE_INFINITY);
+  const infinityTimesZero =
+    (typeA == TYPE_INFINITY && typeB == TYPE_ZERO) || (typeA == TYPE_ZERO && typeB == TYPE_INFINITY);
   if (typeC == TYPE_NAN || typeA == TYPE_NAN || typeB == TYPE_NAN) {
     if (infinityTimesZero && !isSNaN<T>(addend)) return invalid<T>();
     return processNaNs3<T>(addend, a, b);
