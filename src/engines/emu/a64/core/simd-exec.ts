@@ -7,8 +7,8 @@ import { aesd, aese, aesimc, aesmc, execSha } from './crypto';
 import { SP_SLOT, VREGS, XREGS } from './layout';
 import { execAcross } from './simd-across';
 import {
-  elementH, elementS, gtU64, halfM, halfN, isFull, offD, offM, offN, putLanes, putNarrow, putV, shiftLeftBy, shiftRightBy,
-  vd, vm, vn,
+  elementH, elementS, gtU64, halfM, halfN, isFull, offD, offN, putLanes, putNarrow, putV, shiftLeftBy, shiftRightBy, vd,
+  vm, vn,
 } from './simd-lanes';
 import { execLong } from './simd-long';
 import { byteMask, clsLanes, clzLanes, evens, mulB, odds, pmulB, rbit, tableLookup, tableLookup1 } from './simd-misc';
@@ -384,7 +384,8 @@ export function execSimd(op: u32, insn: u32): void {
     case Op.TRN2_S: r = i32x4.shuffle(a, b, 1, 5, 3, 7); break;
     case Op.EXT: {
       // Byte i is byte i + index of Vm:Vn; a swizzle yields zero for every index outside its register.
-      const from = i8x16.add(i8x16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), i8x16.splat(<i8>((insn >> 11) & 15)));
+      const lanes = i8x16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+      const from = i8x16.add(lanes, i8x16.splat(<i8>((insn >> 11) & 15)));
       r = isFull(insn)
         ? v128.or(i8x16.swizzle(a, from), i8x16.swizzle(b, i8x16.sub(from, i8x16.splat(16))))
         : i8x16.swizzle(i64x2.shuffle(a, b, 0, 2), from);

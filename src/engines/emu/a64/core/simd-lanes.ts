@@ -241,13 +241,6 @@ export function vExtend(size: u32, a: v128, unsigned: bool): v128 {
   }
 }
 
-/** log2 of the element bytes that the position of the highest set bit in immh (bits 22:19) tells. */
-// @ts-ignore: decorator
-@inline
-export function immhSize(insn: u32): u32 {
-  return 31 - clz<u32>((insn >> 19) & 15);
-}
-
 /** Amount of a right shift by immediate, 1 to the width of the element. */
 // @ts-ignore: decorator
 @inline

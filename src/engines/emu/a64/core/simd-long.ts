@@ -58,10 +58,10 @@ function product(insn: u32, size: u32, unsigned: bool): v128 {
 
 /** The upper halves of wide lanes, rounded if asked, packed into the low 64 bits. */
 function highHalf(size: u32, v: v128, round: bool): v128 {
-  const half = (8 as u32) << size;
-  // 1 << (half - 1) in each wide lane.
-  const rounded = round ? vAdd(size + 1, v, vShl(size + 1, vShrU(size + 1, i64x2.splat(-1), 2 * half - 1), half - 1)) : v;
-  return vTruncate(size, vShrU(size + 1, rounded, half));
+  const half = <u32>8 << size;
+  if (!round) return vTruncate(size, vShrU(size + 1, v, half));
+  const one = vShrU(size + 1, i64x2.splat(-1), 2 * half - 1);
+  return vTruncate(size, vShrU(size + 1, vAdd(size + 1, v, vShl(size + 1, one, half - 1)), half));
 }
 
 /** PMULL of bytes: polynomials over {0, 1}. */

@@ -1,6 +1,6 @@
 /** Vector building blocks that take more than a few Wasm operations: bit counts, 8-bit products, table lookups. */
 import { VREGS } from './layout';
-import { offN, vAdd, vShl, vShrS, vShrU, vn } from './simd-lanes';
+import { offN, vAdd, vShrS, vShrU, vn } from './simd-lanes';
 
 /** Lanes 0, 2, 4, ... of `a`, then of `b`. `size` is a constant wherever this is used in a hot path. */
 // @ts-ignore: decorator

@@ -1,7 +1,7 @@
 /** Shifts that round, that insert, and those by the amounts in a register. */
 import { VREGS } from './layout';
 import {
-  activeLanes, isU, offD, offM, offN, putLanes, putNarrow, shiftLeftBy, shiftRightBy, vAdd, vd, vn, vShiftRight, vShl, vShrU,
+  activeLanes, isU, offD, offM, offN, putLanes, putNarrow, shiftLeftBy, shiftRightBy, vAdd, vd, vn, vShiftRight, vShl,
   vTruncate,
 } from './simd-lanes';
 import { Shift } from './simd-ops';
