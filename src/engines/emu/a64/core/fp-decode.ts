@@ -1,4 +1,4 @@
-/** Which A64 instructions are floating point: DDI 0487 C4.1 (Data Processing -- Scalar Floating-Point and Advanced SIMD). */
+/** Which A64 instructions are floating point: DDI 0487 C4.1 (Data Processing -- Scalar Floating-Point and AdvSIMD). */
 import {
   FP_FADD, FP_FCCMP, FP_FCMP, FP_FCSEL, FP_FCVT_DH, FP_FCVT_DS, FP_FCVT_HD, FP_FCVT_HS, FP_FCVT_SD, FP_FCVT_SH,
   FP_FDIV, FP_FMADD, FP_FMAX, FP_FMOV, FP_FMOV_D1X, FP_FMOV_DX, FP_FMOV_IMMEDIATE, FP_FMOV_SW, FP_FMOV_WS, FP_FMOV_XD,
