@@ -305,12 +305,13 @@ op('DC_ZVA', `if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; const v
 for (const family of families.values()) ops.push(...family);
 
 function expand(body: string): string {
-  const reg = (at: number, type: string) => `load<${type}>(<u32>load<u16>(ip, ${at}), XREGS)`;
+  // The cast is no ornament: inside <u64>(...) a bare load<u32> would widen at once and the sum be a 64-bit one.
+  const reg = (at: number, type: string) => `<${type}>load<${type}>(<u32>load<u16>(ip, ${at}), XREGS)`;
   const set = (at: number, e: string) => `store<u64>(<u32>load<u16>(ip, ${at}), ${e}, XREGS);`;
   let s = body;
   for (const [macro, make] of [
     ['SETX', (e: string) => set(2, e)],
-    ['SETW', (e: string) => set(2, `<u64>(${e})`)],
+    ['SETW', (e: string) => set(2, `<u64><u32>(${e})`)],
     ['SETN', (e: string) => set(4, e)],
     ['SETM', (e: string) => set(6, e)],
     ['SETSP', (e: string) => `store<u64>(31 << 3, ${e}, XREGS);`],
@@ -331,7 +332,7 @@ function expand(body: string): string {
   return s
     .replace(/\bRNW\b/g, reg(4, 'u32')).replace(/\bRMW\b/g, reg(6, 'u32')).replace(/\bRDW\b/g, reg(2, 'u32'))
     .replace(/\bSP\b/g, 'load<u64>(31 << 3, XREGS)').replace(/\bRN\b/g, reg(4, 'u64')).replace(/\bRM\b/g, reg(6, 'u64')).replace(/\bRD\b/g, reg(2, 'u64'))
-    .replace(/\bRAW\b/g, 'load<u32>(<u32>LO, XREGS)').replace(/\bRA\b/g, 'load<u64>(<u32>LO, XREGS)')
+    .replace(/\bRAW\b/g, '<u32>load<u32>(<u32>LO, XREGS)').replace(/\bRA\b/g, 'load<u64>(<u32>LO, XREGS)')
     .replace(/\bNEXT\b/g, '{ ip += 16; continue; }')
     .replace(/\bNOTE\b/g, 'noteCount(<u32>(acc + ip) >> 4);')
     .replace(/\bIMM\b/g, 'load<u64>(ip, 8)').replace(/\bLO\b/g, 'load<i32>(ip, 8)').replace(/\bHI\b/g, 'load<i32>(ip, 12)');

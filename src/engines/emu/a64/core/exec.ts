@@ -84,335 +84,335 @@ export function exec(ip: u32): u32 {
       }
       // MOVK_W
       case 9: {
-        const v = (load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~(<u32>0xffff << <u32>load<u16>(ip, 6))) | <u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), <u64>(v), XREGS); { ip += 16; continue; }
+        const v = (<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~(<u32>0xffff << <u32>load<u16>(ip, 6))) | <u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(v), XREGS); { ip += 16; continue; }
       }
       // MOV_X
       case 10: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // MOV_W
       case 11: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ADD_IMM_X
       case 12: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // ADD_IMM_W
       case 13: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ADD_X
       case 14: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // ADD_W
       case 15: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) + load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // SUB_X
       case 16: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) - load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // SUB_W
       case 17: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) - load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) - <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ADD_LSL_X
       case 18: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ADD_LSL_W
       case 19: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) + (load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // SUB_LSL_X
       case 20: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) - (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ADD_UXTW
       case 21: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ADD_SXTW
       case 22: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // SUBS_IMM_X
       case 23: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // SUBS_IMM_W
       case 24: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // SUBS_X
       case 25: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // SUBS_W
       case 26: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // ADDS_IMM_X
       case 27: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a + b, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a + b, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
       }
       // ADDS_IMM_W
       case 28: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = load<u64>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = load<u64>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
       }
       // ADDS_X
       case 29: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a + b, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a + b, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
       }
       // ADDS_W
       case 30: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
       }
       // AND_IMM
       case 31: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // ORR_IMM_X
       case 32: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) | load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // ORR_IMM_W
       case 33: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) | <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // EOR_IMM_X
       case 34: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // EOR_IMM_W
       case 35: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ANDS_IMM_X
       case 36: {
-        const r = load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); { ip += 16; continue; }
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); { ip += 16; continue; }
       }
       // ANDS_IMM_W
       case 37: {
-        const r = <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); { ip += 16; continue; }
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); { ip += 16; continue; }
       }
       // AND_X
       case 38: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // AND_W
       case 39: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ORR_X
       case 40: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) | load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // ORR_W
       case 41: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) | load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ORR_LSL_X
       case 42: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) | (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ORR_LSL_W
       case 43: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) | (load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // EOR_X
       case 44: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // EOR_W
       case 45: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // EOR_LSR_X
       case 46: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // EOR_LSR_W
       case 47: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ (load<u32>(<u32>load<u16>(ip, 6), XREGS) >> <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) >> <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // EOR_LSL_X
       case 48: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // EOR_LSL_W
       case 49: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ (load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // BIC_X
       case 50: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // BIC_W
       case 51: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & ~load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & ~<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ORN_X
       case 52: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) | ~load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // ORN_W
       case 53: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) | ~load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | ~<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ANDS_X
       case 54: {
-        const r = load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); { ip += 16; continue; }
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); { ip += 16; continue; }
       }
       // ANDS_W
       case 55: {
-        const r = <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); { ip += 16; continue; }
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); { ip += 16; continue; }
       }
       // UBFX
       case 56: {
-        store<u64>(<u32>load<u16>(ip, 2), (load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // UBFIZ
       case 57: {
-        store<u64>(<u32>load<u16>(ip, 2), (load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8)) << <u64>load<u16>(ip, 6), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8)) << <u64>load<u16>(ip, 6), XREGS); { ip += 16; continue; }
       }
       // SBFM_X
       case 58: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<i64>(load<u64>(<u32>load<u16>(ip, 4), XREGS) << <u64><u32>load<i32>(ip, 8)) >> <i64>load<i32>(ip, 12)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<i64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << <u64><u32>load<i32>(ip, 8)) >> <i64>load<i32>(ip, 12)), XREGS); { ip += 16; continue; }
       }
       // SBFM_W
       case 59: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>(<i32>(load<u32>(<u32>load<u16>(ip, 4), XREGS) << <u32>load<i32>(ip, 8)) >> load<i32>(ip, 12))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>(<i32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << <u32>load<i32>(ip, 8)) >> load<i32>(ip, 12))), XREGS); { ip += 16; continue; }
       }
       // BFXIL_X
       case 60: {
-        store<u64>(<u32>load<u16>(ip, 2), (load<u64>(<u32>load<u16>(ip, 2), XREGS) & ~load<u64>(ip, 8)) | ((load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 2), XREGS) & ~load<u64>(ip, 8)) | ((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // BFXIL_W
       case 61: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>((load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>((<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // BFI_X
       case 62: {
-        store<u64>(<u32>load<u16>(ip, 2), (load<u64>(<u32>load<u16>(ip, 2), XREGS) & ~load<u64>(ip, 8)) | ((load<u64>(<u32>load<u16>(ip, 4), XREGS) << <u64>load<u16>(ip, 6)) & load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 2), XREGS) & ~load<u64>(ip, 8)) | ((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << <u64>load<u16>(ip, 6)) & load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // BFI_W
       case 63: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>((load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((load<u32>(<u32>load<u16>(ip, 4), XREGS) << <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>((<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // EXTR_X
       case 64: {
-        store<u64>(<u32>load<u16>(ip, 2), (load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)) | ((load<u64>(<u32>load<u16>(ip, 4), XREGS) << 1) << (63 - load<u64>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)) | ((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << 1) << (63 - load<u64>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // EXTR_W
       case 65: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>(((<u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32) | <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS)) >> load<u64>(ip, 8))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>(((<u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32) | <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)) >> load<u64>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // MADD_X
       case 66: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + load<u64>(<u32>load<u16>(ip, 4), XREGS) * load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // MADD_W
       case 67: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<i32>(ip, 8), XREGS) + load<u32>(<u32>load<u16>(ip, 4), XREGS) * load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // MSUB_X
       case 68: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) - load<u64>(<u32>load<u16>(ip, 4), XREGS) * load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) - <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // MSUB_W
       case 69: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<i32>(ip, 8), XREGS) - load<u32>(<u32>load<u16>(ip, 4), XREGS) * load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) - <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // UMADDL
       case 70: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // SMADDL
       case 71: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>(<i64><i32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>(<i64><i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // UDIV_X
       case 72: {
-        const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), b == 0 ? 0 : load<u64>(<u32>load<u16>(ip, 4), XREGS) / b, XREGS); { ip += 16; continue; }
+        const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), b == 0 ? 0 : <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) / b, XREGS); { ip += 16; continue; }
       }
       // UDIV_W
       case 73: {
-        const b = load<u32>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(b == 0 ? 0 : load<u32>(<u32>load<u16>(ip, 4), XREGS) / b), XREGS); { ip += 16; continue; }
+        const b = <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(b == 0 ? 0 : <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) / b), XREGS); { ip += 16; continue; }
       }
       // LSLV_X
       case 74: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) << (load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63), XREGS); { ip += 16; continue; }
       }
       // LSLV_W
       case 75: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) << (load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31)), XREGS); { ip += 16; continue; }
       }
       // LSRV_X
       case 76: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), XREGS) >> (load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63), XREGS); { ip += 16; continue; }
       }
       // LSRV_W
       case 77: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) >> (load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31)), XREGS); { ip += 16; continue; }
       }
       // ASRV_X
       case 78: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<i64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <i64>(load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <i64>(<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63)), XREGS); { ip += 16; continue; }
       }
       // ASRV_W
       case 79: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>(<i32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <i32>(load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(<u32>(<i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <i32>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31))), XREGS); { ip += 16; continue; }
       }
       // CLZ_X
       case 80: {
-        store<u64>(<u32>load<u16>(ip, 2), clz<u64>(load<u64>(<u32>load<u16>(ip, 4), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), clz<u64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), XREGS); { ip += 16; continue; }
       }
       // CLZ_W
       case 81: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(clz<u32>(load<u32>(<u32>load<u16>(ip, 4), XREGS))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(clz<u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS))), XREGS); { ip += 16; continue; }
       }
       // REV_X
       case 82: {
-        store<u64>(<u32>load<u16>(ip, 2), bswap<u64>(load<u64>(<u32>load<u16>(ip, 4), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), bswap<u64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), XREGS); { ip += 16; continue; }
       }
       // REV_W
       case 83: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(bswap<u32>(load<u32>(<u32>load<u16>(ip, 4), XREGS))), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(bswap<u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS))), XREGS); { ip += 16; continue; }
       }
       // CSEL_X
       case 84: {
-        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? load<u64>(<u32>load<u16>(ip, 4), XREGS) : load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // CSINC_X
       case 85: {
-        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? load<u64>(<u32>load<u16>(ip, 4), XREGS) : load<u64>(<u32>load<u16>(ip, 6), XREGS) + 1, XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) + 1, XREGS); { ip += 16; continue; }
       }
       // CSINV_X
       case 86: {
-        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? load<u64>(<u32>load<u16>(ip, 4), XREGS) : ~load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // CSNEG_X
       case 87: {
-        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>0 - load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), conditionHolds(<u32>load<i32>(ip, 8)) ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>0 - <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // CSEL_W
       case 88: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(conditionHolds(<u32>load<i32>(ip, 8)) ? load<u32>(<u32>load<u16>(ip, 4), XREGS) : load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(conditionHolds(<u32>load<i32>(ip, 8)) ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // CSINC_W
       case 89: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(conditionHolds(<u32>load<i32>(ip, 8)) ? load<u32>(<u32>load<u16>(ip, 4), XREGS) : load<u32>(<u32>load<u16>(ip, 6), XREGS) + 1), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(conditionHolds(<u32>load<i32>(ip, 8)) ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) + 1), XREGS); { ip += 16; continue; }
       }
       // CSINV_W
       case 90: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(conditionHolds(<u32>load<i32>(ip, 8)) ? load<u32>(<u32>load<u16>(ip, 4), XREGS) : ~load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(conditionHolds(<u32>load<i32>(ip, 8)) ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : ~<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // CSNEG_W
       case 91: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(conditionHolds(<u32>load<i32>(ip, 8)) ? load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>0 - load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
+        store<u64>(<u32>load<u16>(ip, 2), <u64><u32>(conditionHolds(<u32>load<i32>(ip, 8)) ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>0 - <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // DP
       case 92: {
@@ -436,35 +436,35 @@ export function exec(ip: u32): u32 {
       }
       // BR
       case 97: {
-        target = load<u64>(<u32>load<u16>(ip, 4), XREGS); why = JUMP_TO; break;
+        target = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); why = JUMP_TO; break;
       }
       // BLR
       case 98: {
-        target = load<u64>(<u32>load<u16>(ip, 4), XREGS); store<u64>(30 << 3, pcOf(ip) + 4, XREGS); why = JUMP_TO; break;
+        target = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); store<u64>(30 << 3, pcOf(ip) + 4, XREGS); why = JUMP_TO; break;
       }
       // CBZ_X
       case 99: {
-        if (load<u64>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
+        if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
       }
       // CBNZ_X
       case 100: {
-        if (load<u64>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
+        if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
       }
       // CBZ_W
       case 101: {
-        if (load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
+        if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
       }
       // CBNZ_W
       case 102: {
-        if (load<u32>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
+        if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
       }
       // TBZ
       case 103: {
-        if (((load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & 1) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
+        if (((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & 1) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
       }
       // TBNZ
       case 104: {
-        if (((load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
+        if (((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } } { ip += 16; continue; }
       }
       // BCOND
       case 105: {
@@ -476,195 +476,195 @@ export function exec(ip: u32): u32 {
       }
       // SUBS_IMM_X_B_EQ
       case 107: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_NE
       case 108: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_HS
       case 109: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_LO
       case 110: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_HI
       case 111: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_LS
       case 112: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_GE
       case 113: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_LT
       case 114: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_GT
       case 115: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_X_B_LE
       case 116: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_EQ
       case 117: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_NE
       case 118: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_HS
       case 119: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_LO
       case 120: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_HI
       case 121: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_LS
       case 122: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_GE
       case 123: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_LT
       case 124: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_GT
       case 125: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_IMM_W_B_LE
       case 126: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_EQ
       case 127: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_NE
       case 128: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_HS
       case 129: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_LO
       case 130: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_HI
       case 131: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_LS
       case 132: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_GE
       case 133: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_LT
       case 134: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_GT
       case 135: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_X_B_LE
       case 136: {
-        const a = load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_EQ
       case 137: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_NE
       case 138: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_HS
       case 139: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_LO
       case 140: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_HI
       case 141: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_LS
       case 142: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_GE
       case 143: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_LT
       case 144: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_GT
       case 145: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // SUBS_W_B_LE
       case 146: {
-        const a = <u64>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_IMM_X_B_EQ
       case 147: {
-        const r = load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_IMM_X_B_NE
       case 148: {
-        const r = load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_IMM_W_B_EQ
       case 149: {
-        const r = <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_IMM_W_B_NE
       case 150: {
-        const r = <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_X_B_EQ
       case 151: {
-        const r = load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_X_B_NE
       case 152: {
-        const r = load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_W_B_EQ
       case 153: {
-        const r = <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // ANDS_W_B_NE
       case 154: {
-        const r = <u64>(load<u32>(<u32>load<u16>(ip, 4), XREGS) & load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; } ip += 32; continue;
       }
       // LDR_LIT_X
       case 155: {
@@ -792,11 +792,11 @@ export function exec(ip: u32): u32 {
       }
       // DC_ZVA
       case 186: {
-        if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>load<i32>(ip, 8))) break; const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>63); const e = tlbEntry(tlb, va); if (writeHit(e, va, 64)) { memory.fill(hostAddress(e, va), 0, 64); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowZero(va, tlb); if (load<u32>(0, FAULT) != 0) break; { ip += 16; continue; }
+        if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>load<i32>(ip, 8))) break; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>63); const e = tlbEntry(tlb, va); if (writeHit(e, va, 64)) { memory.fill(hostAddress(e, va), 0, 64); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowZero(va, tlb); if (load<u32>(0, FAULT) != 0) break; { ip += 16; continue; }
       }
       // LDR_X_IMM
       case 187: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_X_IMM_SP
       case 188: {
@@ -804,7 +804,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_X_POST
       case 189: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_X_POST_SP
       case 190: {
@@ -812,7 +812,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_X_PRE
       case 191: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_X_PRE_SP
       case 192: {
@@ -820,19 +820,19 @@ export function exec(ip: u32): u32 {
       }
       // LDR_X_LSL
       case 193: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_X_UXTW
       case 194: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_X_SXTW
       case 195: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_W_IMM
       case 196: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_W_IMM_SP
       case 197: {
@@ -840,7 +840,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_W_POST
       case 198: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_W_POST_SP
       case 199: {
@@ -848,7 +848,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_W_PRE
       case 200: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_W_PRE_SP
       case 201: {
@@ -856,19 +856,19 @@ export function exec(ip: u32): u32 {
       }
       // LDR_W_LSL
       case 202: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_W_UXTW
       case 203: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDR_W_SXTW
       case 204: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRH_IMM
       case 205: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRH_IMM_SP
       case 206: {
@@ -876,7 +876,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRH_POST
       case 207: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRH_POST_SP
       case 208: {
@@ -884,7 +884,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRH_PRE
       case 209: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRH_PRE_SP
       case 210: {
@@ -892,19 +892,19 @@ export function exec(ip: u32): u32 {
       }
       // LDRH_LSL
       case 211: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRH_UXTW
       case 212: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRH_SXTW
       case 213: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRB_IMM
       case 214: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRB_IMM_SP
       case 215: {
@@ -912,7 +912,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRB_POST
       case 216: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRB_POST_SP
       case 217: {
@@ -920,7 +920,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRB_PRE
       case 218: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRB_PRE_SP
       case 219: {
@@ -928,19 +928,19 @@ export function exec(ip: u32): u32 {
       }
       // LDRB_LSL
       case 220: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRB_UXTW
       case 221: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRB_SXTW
       case 222: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); { ip += 16; continue; }
       }
       // LDRSW_IMM
       case 223: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
       }
       // LDRSW_IMM_SP
       case 224: {
@@ -948,7 +948,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSW_POST
       case 225: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
       }
       // LDRSW_POST_SP
       case 226: {
@@ -956,7 +956,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSW_PRE
       case 227: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
       }
       // LDRSW_PRE_SP
       case 228: {
@@ -964,19 +964,19 @@ export function exec(ip: u32): u32 {
       }
       // LDRSW_LSL
       case 229: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
       }
       // LDRSW_UXTW
       case 230: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
       }
       // LDRSW_SXTW
       case 231: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_X_IMM
       case 232: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_X_IMM_SP
       case 233: {
@@ -984,7 +984,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSH_X_POST
       case 234: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_X_POST_SP
       case 235: {
@@ -992,7 +992,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSH_X_PRE
       case 236: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_X_PRE_SP
       case 237: {
@@ -1000,19 +1000,19 @@ export function exec(ip: u32): u32 {
       }
       // LDRSH_X_LSL
       case 238: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_X_UXTW
       case 239: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_X_SXTW
       case 240: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_W_IMM
       case 241: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_W_IMM_SP
       case 242: {
@@ -1020,7 +1020,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSH_W_POST
       case 243: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_W_POST_SP
       case 244: {
@@ -1028,7 +1028,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSH_W_PRE
       case 245: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_W_PRE_SP
       case 246: {
@@ -1036,19 +1036,19 @@ export function exec(ip: u32): u32 {
       }
       // LDRSH_W_LSL
       case 247: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_W_UXTW
       case 248: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSH_W_SXTW
       case 249: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_X_IMM
       case 250: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_X_IMM_SP
       case 251: {
@@ -1056,7 +1056,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSB_X_POST
       case 252: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_X_POST_SP
       case 253: {
@@ -1064,7 +1064,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSB_X_PRE
       case 254: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_X_PRE_SP
       case 255: {
@@ -1072,19 +1072,19 @@ export function exec(ip: u32): u32 {
       }
       // LDRSB_X_LSL
       case 256: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_X_UXTW
       case 257: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_X_SXTW
       case 258: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_W_IMM
       case 259: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_W_IMM_SP
       case 260: {
@@ -1092,7 +1092,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSB_W_POST
       case 261: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_W_POST_SP
       case 262: {
@@ -1100,7 +1100,7 @@ export function exec(ip: u32): u32 {
       }
       // LDRSB_W_PRE
       case 263: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_W_PRE_SP
       case 264: {
@@ -1108,163 +1108,163 @@ export function exec(ip: u32): u32 {
       }
       // LDRSB_W_LSL
       case 265: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_W_UXTW
       case 266: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
       }
       // LDRSB_W_SXTW
       case 267: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); { ip += 16; continue; }
       }
       // STR_X_IMM
       case 268: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_X_IMM_SP
       case 269: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_X_POST
       case 270: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STR_X_POST_SP
       case 271: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STR_X_PRE
       case 272: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STR_X_PRE_SP
       case 273: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
       }
       // STR_X_LSL
       case 274: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_X_UXTW
       case 275: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_X_SXTW
       case 276: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_W_IMM
       case 277: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_W_IMM_SP
       case 278: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_W_POST
       case 279: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STR_W_POST_SP
       case 280: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STR_W_PRE
       case 281: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STR_W_PRE_SP
       case 282: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
       }
       // STR_W_LSL
       case 283: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_W_UXTW
       case 284: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_W_SXTW
       case 285: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRH_IMM
       case 286: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRH_IMM_SP
       case 287: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRH_POST
       case 288: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STRH_POST_SP
       case 289: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STRH_PRE
       case 290: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STRH_PRE_SP
       case 291: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
       }
       // STRH_LSL
       case 292: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRH_UXTW
       case 293: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRH_SXTW
       case 294: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRB_IMM
       case 295: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRB_IMM_SP
       case 296: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRB_POST
       case 297: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STRB_POST_SP
       case 298: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STRB_PRE
       case 299: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STRB_PRE_SP
       case 300: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
       }
       // STRB_LSL
       case 301: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRB_UXTW
       case 302: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STRB_SXTW
       case 303: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // LDP_X_IMM
       case 304: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
       }
       // LDP_X_IMM_SP
       case 305: {
@@ -1272,7 +1272,7 @@ export function exec(ip: u32): u32 {
       }
       // LDP_X_POST
       case 306: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
       }
       // LDP_X_POST_SP
       case 307: {
@@ -1280,7 +1280,7 @@ export function exec(ip: u32): u32 {
       }
       // LDP_X_PRE
       case 308: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
       }
       // LDP_X_PRE_SP
       case 309: {
@@ -1288,31 +1288,31 @@ export function exec(ip: u32): u32 {
       }
       // STP_X_IMM
       case 310: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STP_X_IMM_SP
       case 311: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STP_X_POST
       case 312: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STP_X_POST_SP
       case 313: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STP_X_PRE
       case 314: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STP_X_PRE_SP
       case 315: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), XREGS), load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
       }
       // LDP_W_IMM
       case 316: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) break;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
       }
       // LDP_W_IMM_SP
       case 317: {
@@ -1320,7 +1320,7 @@ export function exec(ip: u32): u32 {
       }
       // LDP_W_POST
       case 318: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
       }
       // LDP_W_POST_SP
       case 319: {
@@ -1328,7 +1328,7 @@ export function exec(ip: u32): u32 {
       }
       // LDP_W_PRE
       case 320: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; }
       }
       // LDP_W_PRE_SP
       case 321: {
@@ -1336,31 +1336,31 @@ export function exec(ip: u32): u32 {
       }
       // STP_W_IMM
       case 322: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STP_W_IMM_SP
       case 323: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STP_W_POST
       case 324: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STP_W_POST_SP
       case 325: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STP_W_PRE
       case 326: {
-        const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STP_W_PRE_SP
       case 327: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0 && !stackAligned()) break; const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(31 << 3, va, XREGS); { ip += 16; continue; }
       }
       // LDR_Q_IMM
       case 328: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_Q_IMM_SP
       case 329: {
@@ -1368,7 +1368,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_Q_POST
       case 330: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // LDR_Q_POST_SP
       case 331: {
@@ -1376,7 +1376,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_Q_PRE
       case 332: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // LDR_Q_PRE_SP
       case 333: {
@@ -1384,19 +1384,19 @@ export function exec(ip: u32): u32 {
       }
       // LDR_Q_LSL
       case 334: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_Q_UXTW
       case 335: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_Q_SXTW
       case 336: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  { ip += 16; continue; }
       }
       // STR_Q_IMM
       case 337: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_Q_IMM_SP
       case 338: {
@@ -1404,7 +1404,7 @@ export function exec(ip: u32): u32 {
       }
       // STR_Q_POST
       case 339: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STR_Q_POST_SP
       case 340: {
@@ -1412,7 +1412,7 @@ export function exec(ip: u32): u32 {
       }
       // STR_Q_PRE
       case 341: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STR_Q_PRE_SP
       case 342: {
@@ -1420,19 +1420,19 @@ export function exec(ip: u32): u32 {
       }
       // STR_Q_LSL
       case 343: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_Q_UXTW
       case 344: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_Q_SXTW
       case 345: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // LDR_D_IMM
       case 346: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_D_IMM_SP
       case 347: {
@@ -1440,7 +1440,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_D_POST
       case 348: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // LDR_D_POST_SP
       case 349: {
@@ -1448,7 +1448,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_D_PRE
       case 350: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // LDR_D_PRE_SP
       case 351: {
@@ -1456,19 +1456,19 @@ export function exec(ip: u32): u32 {
       }
       // LDR_D_LSL
       case 352: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_D_UXTW
       case 353: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_D_SXTW
       case 354: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // STR_D_IMM
       case 355: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_D_IMM_SP
       case 356: {
@@ -1476,7 +1476,7 @@ export function exec(ip: u32): u32 {
       }
       // STR_D_POST
       case 357: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STR_D_POST_SP
       case 358: {
@@ -1484,7 +1484,7 @@ export function exec(ip: u32): u32 {
       }
       // STR_D_PRE
       case 359: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STR_D_PRE_SP
       case 360: {
@@ -1492,19 +1492,19 @@ export function exec(ip: u32): u32 {
       }
       // STR_D_LSL
       case 361: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_D_UXTW
       case 362: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_D_SXTW
       case 363: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // LDR_S_IMM
       case 364: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_S_IMM_SP
       case 365: {
@@ -1512,7 +1512,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_S_POST
       case 366: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // LDR_S_POST_SP
       case 367: {
@@ -1520,7 +1520,7 @@ export function exec(ip: u32): u32 {
       }
       // LDR_S_PRE
       case 368: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // LDR_S_PRE_SP
       case 369: {
@@ -1528,19 +1528,19 @@ export function exec(ip: u32): u32 {
       }
       // LDR_S_LSL
       case 370: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_S_UXTW
       case 371: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // LDR_S_SXTW
       case 372: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; }
       }
       // STR_S_IMM
       case 373: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_S_IMM_SP
       case 374: {
@@ -1548,7 +1548,7 @@ export function exec(ip: u32): u32 {
       }
       // STR_S_POST
       case 375: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STR_S_POST_SP
       case 376: {
@@ -1556,7 +1556,7 @@ export function exec(ip: u32): u32 {
       }
       // STR_S_PRE
       case 377: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STR_S_PRE_SP
       case 378: {
@@ -1564,19 +1564,19 @@ export function exec(ip: u32): u32 {
       }
       // STR_S_LSL
       case 379: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_S_UXTW
       case 380: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STR_S_SXTW
       case 381: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // LDP_Q_IMM
       case 382: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) break;  { ip += 16; continue; }
       }
       // LDP_Q_IMM_SP
       case 383: {
@@ -1584,7 +1584,7 @@ export function exec(ip: u32): u32 {
       }
       // LDP_Q_POST
       case 384: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // LDP_Q_POST_SP
       case 385: {
@@ -1592,7 +1592,7 @@ export function exec(ip: u32): u32 {
       }
       // LDP_Q_PRE
       case 386: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // LDP_Q_PRE_SP
       case 387: {
@@ -1600,7 +1600,7 @@ export function exec(ip: u32): u32 {
       }
       // STP_Q_IMM
       case 388: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) break;  { ip += 16; continue; }
       }
       // STP_Q_IMM_SP
       case 389: {
@@ -1608,7 +1608,7 @@ export function exec(ip: u32): u32 {
       }
       // STP_Q_POST
       case 390: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // STP_Q_POST_SP
       case 391: {
@@ -1616,7 +1616,7 @@ export function exec(ip: u32): u32 {
       }
       // STP_Q_PRE
       case 392: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } noteCount(<u32>(acc + ip) >> 4); slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) break; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; }
       }
       // STP_Q_PRE_SP
       case 393: {
