@@ -188,6 +188,7 @@ describe('properties of the GICv3', () => {
       }),
       { numRuns: 25 },
     );
+    expect(delivered).toBeGreaterThan(20); // The runs did reach what they are about.
   });
 
   it('takes any access of any width without an exception, ITS commands and tables of noise included', () => {
@@ -310,5 +311,6 @@ describe('properties of the GICv2', () => {
       }),
       { numRuns: 12 },
     );
+    expect(delivered).toBeGreaterThan(10);
   });
 });
