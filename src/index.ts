@@ -1,8 +1,24 @@
 /** tsvisor's library: virtual machines from Node. See docs/api.md. */
-export type { ExitReason, MachineInfo, VcpuInfo } from './machine/machine.ts';
-export { type ErrorCode, VmError, type VmErrorOptions } from './util/errors.ts';
-export type { VmConsole, WaitOptions } from './vmm/console.ts';
-export type { EngineChoice } from './vmm/engine-choice.ts';
-export { DEFAULT_PARAMS, MAX_EMULATED_RAM, TRACE_TOPICS, type TraceTopic, type VmOptions } from './vmm/options.ts';
-export type { ConsoleMatch } from './vmm/transcript.ts';
-export { type CreateOptions, Vm, type VmEvents, type VmExit, type VmInfo, type VmState } from './vmm/vm.ts';
+export {
+  type ConsoleMatch,
+  type CreateOptions,
+  DEFAULT_PARAMS,
+  type EngineChoice,
+  type ErrorCode,
+  type ExitReason,
+  MAX_EMULATED_RAM,
+  type MachineInfo,
+  TRACE_TOPICS,
+  type TraceTopic,
+  type VcpuInfo,
+  Vm,
+  type VmConsole,
+  VmError,
+  type VmErrorOptions,
+  type VmEvents,
+  type VmExit,
+  type VmInfo,
+  type VmOptions,
+  type VmState,
+  type WaitOptions,
+} from './vmm/index.ts';

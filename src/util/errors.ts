@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'ERR_MEMORY_TOO_LARGE'
   | 'ERR_DOES_NOT_FIT'
   | 'ERR_ENGINE_UNAVAILABLE'
+  | 'ERR_HOST_CALL'
   | 'ERR_CACHE_CORRUPT'
   | 'ERR_DISK_FULL'
   | 'ERR_OFFLINE'

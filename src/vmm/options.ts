@@ -165,7 +165,11 @@ export function flagMeta(name: keyof VmOptions): FlagMeta {
  */
 export function resolveOptions(options: unknown): ResolvedOptions {
   const result = vmOptionsSchema.safeParse(options);
-  if (!result.success) throw usageError(result.error.issues[0]!, options);
+  if (!result.success) {
+    const { issues } = result.error;
+    // A name that does not exist explains most of what else is wrong.
+    throw usageError(issues.find(i => i.code === 'unrecognized_keys') ?? issues[0]!, options);
+  }
   const o = result.data;
   const memory = parseSize(o.memory, 'memory');
   if (memory < MIN_RAM) {

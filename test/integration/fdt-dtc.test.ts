@@ -1,5 +1,6 @@
 // The device tree writer against dtc, which knows nothing of it.
 import { spawnSync } from 'node:child_process';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FdtNode } from '../../src/firmware/fdt/node.ts';
 import { decodeFdt } from '../../src/firmware/fdt/reader.ts';
@@ -39,6 +40,11 @@ function example(): FdtNode {
     .child('deep')
     .child('er');
   return root;
+}
+
+/** A tree as plain data, for comparisons. */
+function plain(n: FdtNode): unknown {
+  return [n.name, [...n.properties], n.children.map(plain)];
 }
 
 const RESERVATIONS = [{ address: 0x4800_0000n, size: 0x1_0000n }];
@@ -81,5 +87,27 @@ describe.skipIf(missing)('the device tree writer and dtc', () => {
     const again = dtc(['-I', 'dtb', '-O', 'dts'], encodeFdt(fdt.root, fdt));
     const ours = dtc(['-I', 'dtb', '-O', 'dts'], encodeFdt(example(), { reservations: RESERVATIONS }));
     expect(String(again.stdout)).toBe(String(ours.stdout));
+  });
+
+  it('any tree comes back from dtc as it was', () => {
+    const name = fc.stringMatching(/^[a-z][a-z0-9,.-]{0,20}$/);
+    const properties = fc.dictionary(name, fc.uint8Array({ maxLength: 20 }), { maxKeys: 4 });
+    const tree = fc.dictionary(name, fc.dictionary(name, properties, { maxKeys: 3 }), { maxKeys: 3 });
+    fc.assert(
+      fc.property(tree, t => {
+        const root = new FdtNode();
+        for (const [outer, children] of Object.entries(t)) {
+          const node = root.child(outer);
+          for (const [inner, values] of Object.entries(children)) {
+            const leaf = node.child(inner);
+            for (const [key, bytes] of Object.entries(values)) leaf.bytes(key, bytes);
+          }
+        }
+        const r = dtc(['-q', '-f', '-I', 'dtb', '-O', 'dtb'], encodeFdt(root));
+        expect([r.status, r.stderr]).toEqual([0, '']);
+        expect(plain(decodeFdt(r.stdout).root)).toEqual(plain(decodeFdt(encodeFdt(root)).root));
+      }),
+      { numRuns: 50 },
+    );
   });
 });

@@ -1,0 +1,12 @@
+// The addon's entry. It knows nothing of KVM or VFIO: those are requests and structures that TypeScript composes.
+#include <napi.h>
+
+#include "fd.h"
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  tsvisor::ExportFd(env, exports);
+  return exports;
+}
+
+// Context-aware by construction: no static state, nothing tied to a particular event loop.
+NODE_API_MODULE(tsvisor, Init)

@@ -1,0 +1,139 @@
+import { constants } from 'node:os';
+import { Command, CommanderError, Option } from 'commander';
+import { type CreateOptions, VmError } from '../vmm/index.ts';
+import { EXIT } from './exit-codes.ts';
+import { addVmFlags } from './flags.ts';
+import type { ImagesCommandOptions } from './images.ts';
+import { Output } from './output.ts';
+import type { PullCommandOptions } from './pull.ts';
+
+/** What tests put in place of the real thing. */
+export interface CliOptions {
+  readonly create?: CreateOptions;
+  readonly version?: string;
+}
+
+const EXAMPLES = `
+Examples:
+  tsvisor start                                Debian's arm64 kernel, to a shell
+  tsvisor pull debian-arm64                    fetch or update that kernel
+  tsvisor run -k Image -i initrd.gz -m 1G -c 2
+  echo 'uname -a; poweroff' | tsvisor start    no terminal: input and output are the guest's
+  tsvisor doctor                               what this host can do
+
+Exit codes: 0 guest power-off, 1 guest crash, 2 usage, 3 host cannot, 4 fault of tsvisor.
+On a terminal Ctrl-a x quits, Ctrl-a h helps.`;
+
+/** Runs the command line `args` (without node and script) and gives the exit code. Errors are printed, never thrown. */
+export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<number> {
+  const out = new Output(args.includes('--json'));
+  let code: number = EXIT.ok;
+  const program = buildProgram(out, options, c => {
+    code = c;
+  });
+  try {
+    if (args.length === 0) {
+      program.outputHelp({ error: true });
+      return EXIT.usage;
+    }
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (e) {
+    if (e instanceof CommanderError) {
+      // Help and version have been printed, on stdout, as asked for.
+      return e.exitCode === 0 ? EXIT.ok : out.error(usageError(e));
+    }
+    return out.error(e);
+  }
+}
+
+function buildProgram(out: Output, options: CliOptions, exit: (code: number) => void): Command {
+  const program = new Command('tsvisor')
+    .description("Virtual machines for Node.js: runs unmodified arm64 guests on any host's Node")
+    .version(options.version ?? 'unknown')
+    .addHelpText('after', EXAMPLES)
+    .exitOverride()
+    // Ours to print, see runCli().
+    .configureOutput({ outputError: () => undefined });
+
+  const run = program
+    .command('run')
+    .argument('[config]', 'JSON file with the same option names')
+    .description('run a guest')
+    .option('--print-config', 'print the options that result, and run nothing');
+  addVmFlags(run).action(async (config: string | undefined, flags: Record<string, unknown>) => {
+    exit(await (await import('./run.ts')).run(config, flags, out, options.create));
+  });
+
+  const start = program
+    .command('start')
+    .description("boot Debian's arm64 kernel to a shell; fetches it if it is not there")
+    .option('--offline', 'use what the cache has')
+    .option('--mirror <url>', "Debian mirror to fetch from (default: $TSVISOR_MIRROR, or the host's apt)");
+  addVmFlags(start, ['kernel', 'initrd']).action(async (flags: Record<string, unknown>) => {
+    exit(await (await import('./start.ts')).start(flags, out, options.create));
+  });
+
+  program
+    .command('pull')
+    .argument('[image]', 'name of the image', 'debian-arm64')
+    .description('fetch an image into the cache, or update it')
+    .option('--mirror <url>', "Debian mirror to fetch from (default: $TSVISOR_MIRROR, or the host's apt)")
+    .option('--suite <name>', 'suite to take from a mirror')
+    .addOption(
+      new Option('--signature <check>', "what to do about a mirror's signature").choices(['auto', 'require', 'skip']),
+    )
+    .option('--offline', 'use no network')
+    .option('--quiet', 'print errors only')
+    .option('--json', 'JSON lines on stdout')
+    .action(async (name: string, flags: PullCommandOptions) => {
+      const { pull } = await import('./pull.ts');
+      exit(await untilSignal(signal => pull({ ...flags, name, signal })));
+    });
+
+  program
+    .command('images')
+    .description('list the images in the cache')
+    .option('--json', 'JSON lines on stdout')
+    .action(async (flags: ImagesCommandOptions) => {
+      await (await import('./images.ts')).images(flags);
+    });
+
+  program
+    .command('doctor')
+    .description('what this host can do, and what to do about the rest')
+    .option('--json', 'as JSON')
+    .action(async () => {
+      exit(await (await import('./doctor.ts')).doctor(out));
+    });
+  return program;
+}
+
+/** Runs a verb that Ctrl-c may end: it gets the chance to clean up behind itself. */
+async function untilSignal(verb: (signal: AbortSignal) => Promise<void>): Promise<number> {
+  const abort = new AbortController();
+  let code: number = EXIT.ok;
+  const handlers = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map(name => {
+    const handler = () => {
+      code = 128 + constants.signals[name];
+      abort.abort();
+    };
+    process.once(name, handler);
+    return () => process.off(name, handler);
+  });
+  try {
+    await verb(abort.signal);
+  } catch (e) {
+    if (!abort.signal.aborted) throw e;
+  } finally {
+    for (const off of handlers) off();
+  }
+  return code;
+}
+
+/** A commander error in our form: its message has the hint in brackets on a second line. */
+function usageError(e: CommanderError): VmError {
+  const [first = '', ...rest] = e.message.replace(/^error: /, '').split('\n');
+  const hint = rest.join(' ').replace(/^\((.*)\)$/, '$1');
+  return new VmError('ERR_USAGE', first, { hint: hint === '' ? 'see `tsvisor --help`' : hint });
+}

@@ -1,0 +1,121 @@
+import { access, constants, mkdir, statfs } from 'node:fs/promises';
+import { freemem } from 'node:os';
+import { dirname } from 'node:path';
+import { cacheFolder, DEBIAN_ARM64, findImage } from '../images/index.ts';
+import { formatSize, probeHost, VmError, whyNotKvm } from '../vmm/index.ts';
+import { EXIT } from './exit-codes.ts';
+import type { Output } from './output.ts';
+
+/** One finding: 'ok', 'note' (works, could be better) or 'bad' (tsvisor cannot run a guest). */
+interface Finding {
+  readonly check: string;
+  readonly status: 'ok' | 'note' | 'bad';
+  readonly text: string;
+  readonly fix?: string | undefined;
+}
+
+/** Free memory below which a default guest (512 MiB) will not be happy. */
+const ENOUGH_MEMORY = 768 * 2 ** 20;
+/** Free disk for an image: packages on their way, kernel, initramfs. */
+const ENOUGH_DISK = 300 * 2 ** 20;
+
+/** `tsvisor doctor`: says what this host can do and how to mend the rest. Never throws; 3 when no guest can run. */
+export async function doctor(out: Output): Promise<number> {
+  const checks: Readonly<Record<string, () => Finding[] | Promise<Finding[]>>> = {
+    node: checkNode,
+    engine: checkEngine,
+    kvm: checkHost,
+    memory: checkMemory,
+    cache: checkCache,
+    image: checkImage,
+  };
+  const findings: Finding[] = [];
+  for (const [check, f] of Object.entries(checks)) {
+    try {
+      findings.push(...(await f()));
+    } catch (e) {
+      findings.push({ check, status: 'note', text: `could not be examined: ${e instanceof Error ? e.message : e}` });
+    }
+  }
+  const usable = findings.every(f => f.status !== 'bad');
+  if (out.json) process.stdout.write(`${JSON.stringify({ usable, findings }, null, 2)}\n`);
+  else {
+    for (const { check, status, text, fix } of findings) {
+      process.stdout.write(`${status.padEnd(4)}  ${check.padEnd(7)} ${text}\n`);
+      if (fix !== undefined) process.stdout.write(`${''.padEnd(14)}fix: ${fix}\n`);
+    }
+    process.stdout.write(usable ? 'Guests can run here.\n' : 'Guests cannot run here before what is bad is mended.\n');
+  }
+  return usable ? EXIT.ok : EXIT.host;
+}
+
+function checkNode(): Finding[] {
+  const check = 'node';
+  const text = `Node ${process.versions.node} on ${process.platform} ${process.arch}`;
+  const major = Number(process.versions.node.split('.')[0]);
+  if (major < 20) return [{ check, status: 'bad', text, fix: 'install Node 20 or newer' }];
+  // A shared WebAssembly memory is guest RAM; without address space for one nothing runs.
+  try {
+    new WebAssembly.Memory({ initial: 1, maximum: 65_536, shared: true });
+  } catch (e) {
+    const fix = 'raise the limit of virtual memory (ulimit -v unlimited)';
+    return [{ check, status: 'bad', text: `${text}: no 4 GiB of address space (${(e as Error).message})`, fix }];
+  }
+  return [{ check, status: 'ok', text }];
+}
+
+function checkEngine(): Finding[] {
+  return [{ check: 'engine', status: 'ok', text: `emu: works everywhere; not kvm, because ${whyNotKvm()}` }];
+}
+
+function checkHost(): Finding[] {
+  const { kvm, addon } = probeHost();
+  const version = kvm.apiVersion === undefined ? '' : `, API version ${kvm.apiVersion}`;
+  return [
+    kvm.opens
+      ? { check: 'kvm', status: 'ok', text: `/dev/kvm opens${version} (not used by this version)` }
+      : { check: 'kvm', status: 'note', text: kvm.reason ?? 'not usable', fix: kvm.fix },
+    addon.loaded
+      ? { check: 'addon', status: 'ok', text: 'loaded (not needed by the emulator)' }
+      : { check: 'addon', status: 'note', text: `${addon.reason} (not needed by the emulator)`, fix: addon.fix },
+  ];
+}
+
+function checkMemory(): Finding[] {
+  // Not the machine's free memory: what is left in this process's container, where there is one.
+  const available = typeof process.availableMemory === 'function' ? process.availableMemory() : freemem();
+  const text = `${formatSize(available)} available`;
+  if (available >= ENOUGH_MEMORY) return [{ check: 'memory', status: 'ok', text }];
+  return [{ check: 'memory', status: 'note', text, fix: 'end other programs, or give guests less (-m 128M)' }];
+}
+
+async function checkCache(): Promise<Finding[]> {
+  const check = 'cache';
+  const folder = cacheFolder();
+  const fix = 'set TSVISOR_CACHE to a folder that you may write to';
+  try {
+    await mkdir(folder, { recursive: true });
+    await access(folder, constants.W_OK);
+  } catch (e) {
+    const { code, message } = e as NodeJS.ErrnoException;
+    return [{ check, status: 'note', text: `${folder} cannot be written (${code ?? message})`, fix }];
+  }
+  const { bavail, bsize } = await statfs(dirname(folder));
+  const free = bavail * bsize;
+  const text = `${folder}, ${formatSize(free)} free`;
+  if (free < ENOUGH_DISK) return [{ check, status: 'note', text, fix: `free some space, or ${fix}` }];
+  return [{ check, status: 'ok', text }];
+}
+
+async function checkImage(): Promise<Finding[]> {
+  const check = 'image';
+  try {
+    const image = await findImage(DEBIAN_ARM64);
+    if (image !== undefined) return [{ check, status: 'ok', text: `${DEBIAN_ARM64}: Linux ${image.release}` }];
+    const text = `${DEBIAN_ARM64} is not in the cache; \`tsvisor start\` will fetch it`;
+    return [{ check, status: 'note', text, fix: `tsvisor pull ${DEBIAN_ARM64}` }];
+  } catch (e) {
+    if (!(e instanceof VmError)) throw e;
+    return [{ check, status: 'note', text: e.message, fix: e.hint }];
+  }
+}

@@ -1,0 +1,33 @@
+import { type Command, Option } from 'commander';
+import { flagMeta, OPTION_NAMES, type VmOptions } from '../vmm/index.ts';
+
+/** Values of VM flags as the user gave them, still to be checked by the library. */
+export type FlagValues = Partial<Record<keyof VmOptions, string>>;
+
+/** Gives a verb the flags of VM options, all of them but `without`. */
+export function addVmFlags(command: Command, without: readonly (keyof VmOptions)[] = []): Command {
+  for (const name of OPTION_NAMES) {
+    if (without.includes(name)) continue;
+    const { short, value, description } = flagMeta(name);
+    command.addOption(new Option(`${short === undefined ? '' : `-${short}, `}--${name} <${value}>`, description));
+  }
+  return command.addOption(new Option('--json', 'events and errors as JSON lines on stderr'));
+}
+
+/**
+ * The VM options in a verb's flags. Only the form changes here: text that is no number stays text, for the library to
+ * refuse in its own words.
+ */
+export function flagsToOptions(flags: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const options: Record<string, unknown> = {};
+  for (const name of OPTION_NAMES) {
+    const text = flags[name];
+    if (typeof text !== 'string') continue;
+    const meta = flagMeta(name);
+    if (meta.number) options[name] = /^\d+$/.test(text) ? Number(text) : text;
+    else if (meta.list) options[name] = text.split(',').filter(t => t !== '');
+    else options[name] = text;
+  }
+  if (options.console === 'tty') options.console = 'stream';
+  return options;
+}

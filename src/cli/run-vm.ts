@@ -1,0 +1,49 @@
+import { constants } from 'node:os';
+import { type CreateOptions, Vm, type VmExit, type VmOptions } from '../vmm/index.ts';
+import { exitCodeOfVm } from './exit-codes.ts';
+import type { Output } from './output.ts';
+import { Terminal } from './terminal.ts';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs a VM on this process's terminal until it ends; gives the exit code. Used by `run` and `start`. */
+export async function runVm(options: VmOptions, out: Output, create: CreateOptions = {}): Promise<number> {
+  const vm = await Vm.create(options, create);
+  let signalled: (typeof SIGNALS)[number] | undefined;
+  const handlers = SIGNALS.map(name => {
+    const handler = () => {
+      signalled ??= name;
+      void vm.stop();
+    };
+    process.on(name, handler);
+    return { name, handler };
+  });
+  if ((options.engine ?? 'auto') === 'auto') {
+    vm.on('engine', e => out.event('engine', { ...e }, `engine: ${e.kind} (${e.reason})`));
+  }
+  vm.on('log', line => out.event('log', { line }, `tsvisor: ${line}`));
+  vm.on('trace', line => out.event('trace', { line }, `trace: ${line}`));
+  const terminal = (options.console ?? 'stream') === 'stream' ? new Terminal(vm, out) : undefined;
+  try {
+    await vm.start();
+    out.event('start', { name: vm.name }, undefined);
+    const exit = await vm.exited;
+    await terminal?.drained;
+    terminal?.detach();
+    return signalled === undefined ? report(exit, out) : 128 + constants.signals[signalled];
+  } finally {
+    terminal?.detach();
+    for (const { name, handler } of handlers) process.off(name, handler);
+    await vm.kill();
+  }
+}
+
+function report(exit: VmExit, out: Output): number {
+  const { reason, detail, memoryHash, info } = exit;
+  const code = exitCodeOfVm(exit);
+  const fields = { reason, detail, memoryHash, exitCode: code, instructions: info?.instructions, timeNs: info?.timeNs };
+  const because = detail === undefined ? '' : `: ${detail}`;
+  out.event('exit', fields, reason === 'crash' && !exit.error ? `tsvisor: the guest crashed${because}` : undefined);
+  if (memoryHash !== undefined) out.event('memory', { sha256: memoryHash }, `memory: sha256 ${memoryHash}`);
+  return exit.error === undefined ? code : out.error(exit.error);
+}

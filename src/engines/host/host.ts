@@ -1,0 +1,44 @@
+import { getSystemErrorName } from 'node:util';
+import { VmError } from '../../util/errors.ts';
+import { type Addon, loadAddon } from './addon.ts';
+
+/**
+ * The addon, each of its errors a VmError: ERR_HOST_CALL with `details.errno` ('EACCES', ...) and `details.call` for a
+ * failed system call, ERR_INTERNAL for an argument that the addon refused.
+ * @throws VmError ERR_ENGINE_UNAVAILABLE when there is no addon.
+ */
+export function host(): Addon {
+  const { addon, reason, fix } = loadAddon();
+  if (addon === undefined) {
+    throw new VmError('ERR_ENGINE_UNAVAILABLE', reason, fix === undefined ? {} : { hint: fix });
+  }
+  return {
+    open: (path, flags, mode) => named(() => addon.open(path, flags, mode), path),
+    close: fd => named(() => addon.close(fd)),
+    ioctl: (fd, request, argument) =>
+      named(() => addon.ioctl(fd, request, argument), `request 0x${request.toString(16)}`),
+    eventfd: (initial, flags) => named(() => addon.eventfd(initial, flags)),
+    eventfdRead: fd => named(() => addon.eventfdRead(fd)),
+    eventfdWrite: (fd, value) => named(() => addon.eventfdWrite(fd, value)),
+    mmap: (length, prot, flags, fd, offset) => named(() => addon.mmap(length, prot, flags, fd, offset)),
+    addressOf: view => named(() => addon.addressOf(view)),
+    storeAddress: (into, offset, address) => named(() => addon.storeAddress(into, offset, address)),
+    releaseAddress: address => named(() => addon.releaseAddress(address)),
+    prlimit: (resource, soft, hard) => named(() => addon.prlimit(resource, soft, hard)),
+  };
+}
+
+function named<T>(call: () => T, subject?: string): T {
+  try {
+    return call();
+  } catch (e) {
+    const { errno, syscall, message } = e as NodeJS.ErrnoException;
+    if (errno === undefined) throw new VmError('ERR_INTERNAL', message, { cause: e });
+    const name = getSystemErrorName(-errno);
+    const what = subject === undefined ? syscall : `${syscall} (${subject})`;
+    throw new VmError('ERR_HOST_CALL', `${what} failed: ${name}`, {
+      cause: e,
+      details: { call: syscall, errno: name },
+    });
+  }
+}

@@ -1,0 +1,22 @@
+/** The virtual machine as a library; what `import ... from 'tsvisor'` gives. */
+
+export { type HostProbe, probeHost } from '../machine/host.ts';
+export type { ExitReason, MachineInfo, VcpuInfo } from '../machine/machine.ts';
+export { type ErrorCode, VmError, type VmErrorOptions } from '../util/errors.ts';
+export type { VmConsole, WaitOptions } from './console.ts';
+export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
+export {
+  DEFAULT_PARAMS,
+  type FlagMeta,
+  flagMeta,
+  MAX_EMULATED_RAM,
+  OPTION_NAMES,
+  type ResolvedOptions,
+  resolveOptions,
+  TRACE_TOPICS,
+  type TraceTopic,
+  type VmOptions,
+} from './options.ts';
+export type { ConsoleMatch } from './transcript.ts';
+export { formatSize, parseDuration, parseSize } from './units.ts';
+export { type CreateOptions, Vm, type VmEvents, type VmExit, type VmInfo, type VmState } from './vm.ts';
