@@ -90,7 +90,7 @@ describe('encodeFdt', () => {
   });
 
   it('copies the bytes that it is given', () => {
-    const bytes = Uint8Array.of(1);
+    const bytes = Buffer.from([1]);
     const root = new FdtNode().bytes('b', bytes);
     bytes[0] = 2;
     expect(plain(decodeFdt(encodeFdt(root)).root).properties).toEqual([['b', [1]]]);

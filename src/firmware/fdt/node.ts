@@ -72,9 +72,9 @@ export class FdtNode {
     return this.bytes(name, new TextEncoder().encode(values.map(v => `${v}\0`).join('')));
   }
 
-  /** Bytes as they are. */
+  /** Bytes as they are; they are copied. */
   bytes(name: string, value: Uint8Array): this {
-    return this.#set(name, value.slice());
+    return this.#set(name, new Uint8Array(value)); // slice() of a Buffer would share them
   }
 
   #set(name: string, value: FdtValue): this {

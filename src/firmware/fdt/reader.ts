@@ -97,7 +97,7 @@ class Reader {
 
   bytes(length: number): Uint8Array {
     const from = this.#advance(length);
-    return this.#bytes.slice(from, from + length);
+    return this.#bytes.subarray(from, from + length);
   }
 
   string(): string {
