@@ -17,7 +17,10 @@ function monitorAddress(va: u64): u64 {
   return (va ^ load<u64>(entry)) < 4096 ? <u64>(u32(va) + load<u32>(entry, 24)) : va;
 }
 
-/** LDXR, LDAXR, LDXP, LDAXP, STXR, STLXR, STXP, STLXP, LDAR, STLR, LDLAR, STLLR, CAS, CASP. */
+/**
+ * LDXR, LDAXR, LDXP, LDAXP, STXR, STLXR, STXP, STLXP, LDAR, STLR, CAS, CASP. A store-exclusive passes when its address is
+ * the one that was loaded, whatever the size (the architecture leaves that case open).
+ */
 function execExclusive(insn: u32): void {
   const size: u32 = 1 << (insn >> 30);
   const rt = insn & 31;
@@ -31,7 +34,7 @@ function execExclusive(insn: u32): void {
   const table = load<u32>(0, TLB_DATA);
 
   if (o2 && !o1) {
-    // LDAR, STLR, LDLAR, STLLR
+    // LDAR, STLR
     if (!aligned(va, size, !isLoad)) return;
     if (isLoad) {
       const v = readTable(table, va, size);
@@ -58,15 +61,15 @@ function execExclusive(insn: u32): void {
     if (o1) setXzr(rt2, b);
     return;
   }
-  const armed = load<u32>(0, EXCLUSIVE_SIZE) == total;
+  const armed = load<u32>(0, EXCLUSIVE_SIZE) != 0;
   const where = load<u64>(0, EXCLUSIVE_ADDRESS);
   store<u32>(0, 0, EXCLUSIVE_SIZE);
-  // A store that will fail must still fault where it would have (B2.9.4 allows either; software expects the fault).
-  if (!probeWrite(va, total, table)) return;
+  // AArch64.ExclusiveMonitorsPass(): alignment first, then the monitor, then translation.
   if (!armed || where != monitorAddress(va)) {
     setXzr(rs, 1);
     return;
   }
+  if (!probeWrite(va, total, table)) return;
   writeTable(table, va, size, xzr(rt));
   if (o1 && load<u32>(0, FAULT) == 0) writeTable(table, va + size, size, xzr(rt2));
   if (load<u32>(0, FAULT) == 0) setXzr(rs, 0);

@@ -12,7 +12,7 @@ import {
   SAVED_CPUS, STEP_OPS, STOP, ICOUNT, XREGS, VREGS, GLOBAL_ICOUNT,
 } from './layout';
 import { asidChanged, resetTlb } from './mmu';
-import { enterPage, flushDecoded } from './page';
+import { enterPage, fetchAddress, flushDecoded } from './page';
 import { pmuSync } from './pmu';
 import { resetSysregs } from './sysreg';
 import { timerDeadline, timerUpdate } from './timer';
@@ -68,7 +68,7 @@ function step(): u32 {
   store<u32>(0, 0, PAGE_OPS);
   const ip = enterPage(pc);
   if (ip == 0) {
-    store<u64>(0, takeFault(pc), PC);
+    store<u64>(0, takeFault(fetchAddress), PC);
     return 0;
   }
   if (checkBreakpoint(pc)) {
@@ -91,7 +91,7 @@ function step(): u32 {
 function stretch(budget: u32): u32 {
   const ip = enterPage(load<u64>(0, PC));
   if (ip == 0) {
-    store<u64>(0, takeFault(load<u64>(0, PC)), PC);
+    store<u64>(0, takeFault(fetchAddress), PC);
     return 0;
   }
   store<i32>(0, <i32>(budget << 4), LIMIT);
@@ -139,12 +139,11 @@ export function run(budget: i32): u32 {
 /** Runs exactly one instruction of the current vCPU, exceptions included; for tests. */
 export function stepInstruction(): void {
   beginSlice();
-  const active = load<u32>(0, DEBUG_ACTIVE);
   const pc = load<u64>(0, PC);
   store<u32>(0, 0, PAGE_OPS);
   const ip = enterPage(pc);
   if (ip == 0) {
-    store<u64>(0, takeFault(pc), PC);
+    store<u64>(0, takeFault(fetchAddress), PC);
     return;
   }
   decodeStep(ip);

@@ -386,9 +386,12 @@ function single(insn: u32): void {
   const rn = (insn >> 5) & 31;
   const onSp = u32(rn == 31);
   const unsignedOffset = ((insn >> 24) & 1) != 0;
+  // Here the bits of opc are A and R: all four combinations exist for every size.
+  if (!vector && !unsignedOffset && ((insn >> 21) & 1) != 0 && ((insn >> 10) & 3) == 0) return atomic(insn);
   let base: u32;
   let scale: u32 = size;
   let data: u32;
+  if (!vector && !unsignedOffset && (insn & 0x0020_0c00) == 0x0020_0000) return atomic(insn);
   if (vector) {
     if (opc >= 2) {
       if (size != 0) return undefined_();
@@ -414,7 +417,6 @@ function single(insn: u32): void {
   if (((insn >> 21) & 1) != 0) {
     const option = (insn >> 13) & 7;
     const kind = (insn >> 10) & 3;
-    if (kind == 0 && !vector) return atomic(insn);
     if (kind != 2 || (option & 2) == 0) return undefined_();
     if (base == 0) return raw(op.FP_MEM, insn);
     const shift: u64 = ((insn >> 12) & 1) != 0 ? <u64>scale : 0;
@@ -473,6 +475,8 @@ function exclusive(insn: u32): void {
     // CASP: even registers.
     if (rt2 != 31 || (rs & 1) != 0 || (rt & 1) != 0) return undefined_();
   } else if (o2 && o1 && rt2 != 31) return undefined_();
+  // LDLAR and STLLR: FEAT_LOR.
+  else if (o2 && !o1 && ((insn >> 15) & 1) == 0) return undefined_();
   raw(op.ATOMIC, insn);
 }
 

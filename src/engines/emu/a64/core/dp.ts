@@ -193,7 +193,7 @@ function twoSource(insn: u32): void {
   else if (op == 3) {
     // The quotient of the smallest number and -1 does not fit: it wraps. Wasm would trap.
     if (wide) r = m == 0 ? 0 : <i64>m == -1 ? 0 - n : <u64>(<i64>n / <i64>m);
-    else r = <u32>m == 0 ? 0 : <i32>m == -1 ? <u64>(0 - <u32>n) : <u64><u32>(<i32>n / <i32>m);
+    else r = <u32>m == 0 ? 0 : <i32>m == -1 ? <u64>(<u32>0 - <u32>n) : <u64><u32>(<i32>n / <i32>m);
   } else r = shifted(n, op & 3, <u32>m & (wide ? 63 : 31), wide);
   setXzr(insn & 31, r);
 }

@@ -19,7 +19,7 @@ import {
 import { DEBUG_ACTIVE, EL, FAULT, FP_ENABLED, FP_FAST, LIMIT, PAGE_OPS, PAGE_VA, PC, TLB_DATA, VREGS, XREGS } from './layout';
 import { hostAddress, readHit, readTable, slowLoad, slowStore, tlbEntry, writeHit } from './mem';
 import { execFpMemory, execMemory, slowLoadPairQ, slowRead, slowStorePairQ, slowZero, stackAligned, storePair } from './memory-ops';
-import { enterPage } from './page';
+import { enterPage, fetchAddress } from './page';
 import { execSimd } from './simd-exec';
 import { execSimdMemory } from './simd-memory';
 import {
@@ -58,7 +58,7 @@ export function exec(ip: u32): u32 {
         to = enterPage(target);
         if (to == 0) {
           // The fetch faulted; the branch itself is done.
-          store<u64>(0, takeFault(target), PC);
+          store<u64>(0, takeFault(fetchAddress), PC);
           return <u32>(acc + ip + 16) >> 4;
         }
       }
@@ -87,7 +87,7 @@ export function exec(ip: u32): u32 {
     }
     const to = enterPage(target);
     if (to == 0) {
-      store<u64>(0, takeFault(target), PC);
+      store<u64>(0, takeFault(fetchAddress), PC);
       return <u32>(acc + ip + 16) >> 4;
     }
     acc += ip + 16 - to;

@@ -4,7 +4,7 @@
  * (IC IVAU, IC IALLU), as the architecture asks of it (DDI 0487, B2.7.4).
  */
 import { EC_PC_ALIGNMENT, raise } from './exception';
-import { DECODED, DECODED_END, FAULT_FAR, PAGE_MAP, PAGE_MAP_SIZE, PAGE_OPS, PAGE_VA, RAM, TLB_DATA, TLB_USER, WALK_PA } from './layout';
+import { DECODED, DECODED_END, FAULT_FAR, PAGE_MAP, PAGE_MAP_SIZE, PAGE_OPS, PAGE_VA, RAM, TCR_EL1, TLB_DATA, TLB_USER, WALK_PA } from './layout';
 import { tlbEntry } from './mem';
 import { ACCESS_EXECUTE, FSC_EXTERNAL, fault, fill, physical, translate } from './mmu';
 import { PAGE_END } from './ops';
@@ -48,11 +48,23 @@ function decodedPage(host: u32): u32 {
   return page;
 }
 
+/** The address that enterPage() last fetched from: where an exception that it raised returns to. */
+export let fetchAddress: u64 = 0;
+
+/** AArch64.BranchAddr(): with TBI for its half, an address loses its tag (D4.1.1). */
+function branchAddress(va: u64): u64 {
+  const high = (va >> 55) & 1;
+  if (((load<u64>(0, TCR_EL1) >> (37 + high)) & 1) == 0) return va;
+  return high != 0 ? va | 0xff00_0000_0000_0000 : va & 0x00ff_ffff_ffff_ffff;
+}
+
 /**
  * Makes the page of `va` current and returns the decoded operation there. 0: an instruction abort or PC alignment
  * fault was raised.
  */
 export function enterPage(va: u64): u32 {
+  va = branchAddress(va);
+  fetchAddress = va;
   if ((va & 3) != 0) {
     raise(EC_PC_ALIGNMENT, 0);
     store<u64>(0, va, FAULT_FAR);
