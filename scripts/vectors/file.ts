@@ -94,9 +94,13 @@ export function* unpackVectors(file: Uint8Array): Generator<Vector> {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   let at = 0;
   const u8 = () => view.getUint8(at++);
-  const u16 = () => view.getUint16((at += 2) - 2, true);
-  const u32 = () => view.getUint32((at += 4) - 4, true);
-  const u64 = () => view.getBigUint64((at += 8) - 8, true);
+  const skip = (n: number) => {
+    at += n;
+    return at - n;
+  };
+  const u16 = () => view.getUint16(skip(2), true);
+  const u32 = () => view.getUint32(skip(4), true);
+  const u64 = () => view.getBigUint64(skip(8), true);
   const length = u32();
   const header = JSON.parse(new TextDecoder().decode(data.subarray(at, at + length))) as Header;
   at += length;

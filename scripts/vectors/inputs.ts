@@ -255,6 +255,9 @@ function aim(r: Random, word: number, input: Input): void {
   const cacheOp = (word & 0xfff8_0000) >>> 0 === 0xd508_0000;
   const aligned = cacheOp || (mode.exclusive === true && r.chance(85));
   let address = dataAddress(r, aligned);
+  // A store-exclusive with the monitor open may fault or just fail; QEMU does the latter.
+  const storeExclusive = (word & 0x3fc0_0000) >>> 0 === 0x0800_0000 && (word & 0x8020_0000) >>> 0 !== 0x0020_0000;
+  if (storeExclusive) address = BigInt(DATA + (r.below(DATA_SIZE) & ~15));
   // QEMU's user mode does not translate the addresses of cache maintenance.
   if (cacheOp && (word & 0x0000_0f00) !== 0x0400) address = BigInt(DATA + r.below(DATA_SIZE));
   let offset = BigInt(mode.offset);
@@ -375,7 +378,9 @@ export function randomWord(r: Random, row: Row): number {
     if (r.chance(6)) place(0, bits(free, 20, 16));
     let word = ((row.value & row.mask) | (free & ~row.mask)) >>> 0;
     word = near(r, word, row);
-    if (!forbidden(word) && !unpredictable(word)) return word;
+    // Address 0 for maintenance that QEMU's user mode does not translate.
+    const zero = row.kind === 'mem' && (word & 0xfff8_001f) >>> 0 === 0xd508_001f && (word & 0xf00) !== 0x400;
+    if (!forbidden(word) && !unpredictable(word) && !zero) return word;
   }
 }
 
@@ -419,6 +424,9 @@ export function randomBlock(r: Random): number[] {
   const count = 6 + r.below(19);
   const style = r.below(4);
   const words: number[] = [];
+  // A store-exclusive whose size is not its load-exclusive's is CONSTRAINED UNPREDICTABLE (DDI 0487, B2.9.5).
+  const same = r.pick(EXCLUSIVE_ROWS).value;
+  const exclusives = EXCLUSIVE_ROWS.filter(row => ((row.value ^ same) & 0xc020_0000) === 0);
   const setField = (word: number, low: number, value: number) => ((word & ~(31 << low)) | (value << low)) >>> 0;
   const restrict = (word: number, row: Row) => {
     let w = setField(word, 0, bits(word, 4, 0) === 31 && row.kind === 'int' ? 31 : r.below(16));
@@ -431,7 +439,7 @@ export function randomBlock(r: Random): number[] {
     const k = r.below(100);
     if (style === 3 && k < 40) {
       // An exclusive, on one of two nearby locations.
-      let w = randomWord(r, r.pick(EXCLUSIVE_ROWS));
+      let w = randomWord(r, r.pick(exclusives));
       w = setField(w, 5, r.chance(80) ? 28 : 31);
       for (const low of [0, 10, 16]) {
         const isField = low === 0 || bits(w, low + 4, low) !== 31;
@@ -447,7 +455,7 @@ export function randomBlock(r: Random): number[] {
       }
     } else if (k < 36) {
       words.push(forward(randomWord(r, r.pick(BRANCH_ROWS)), 1 + r.below(4)));
-    } else if (k < 50) {
+    } else if (k < 50 && style !== 3) {
       const row = r.pick(BLOCK_MEM_ROWS);
       let w = setField(randomWord(r, row), 5, r.pick([26, 27, 28, 31]));
       if ((w & 0x0400_0000) === 0) {

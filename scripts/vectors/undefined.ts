@@ -5,7 +5,7 @@ import { forbidden, Random, unpredictable } from './inputs.ts';
 /** The groups are the values of bits [28:25], the top level of the A64 encoding. */
 export const UNDEFINED_GROUPS = 16;
 /** Words of a group. */
-export const UNDEFINED_WORDS = 16384;
+export const UNDEFINED_WORDS = 8192;
 
 let cached: { group: number; words: Uint32Array } | undefined;
 
