@@ -69,8 +69,12 @@ export class AptSource implements PackageSource {
     await mkdir(folder, { recursive: true }).catch((cause: unknown) => {
       throw writeError(folder, cause);
     });
-    const progress = (done: number) =>
-      this.#options.onEvent?.({ type: 'progress', file: id.name, done: Math.min(done, id.size), total: id.size });
+    let reported = -1;
+    const progress = (done: number) => {
+      if (done <= reported) return; // a look at the folder that took longer than the rest of the download
+      reported = Math.min(done, id.size);
+      this.#options.onEvent?.({ type: 'progress', file: id.name, done: reported, total: id.size });
+    };
     const timer = setInterval(() => void largestFile(folder).then(f => progress(f?.size ?? 0)), POLL_MS);
     try {
       await this.#apt('apt-get', ['download', `${id.name}=${id.version}`], folder);

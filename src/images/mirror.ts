@@ -115,7 +115,7 @@ export class MirrorSource implements PackageSource {
     }
     let trusted: Uint8Array = text;
     const keyring = signature === 'skip' ? undefined : await findKeyring(this.#options.env);
-    const missing = signature === 'skip' ? 'it was not asked for' : await cannotVerify(keyring);
+    const missing = signature === 'skip' ? 'it was not asked for' : await cannotVerify(keyring, this.#options.env);
     if (missing === undefined && keyring !== undefined) {
       const sig = inline ? undefined : await this.#small(`${dist}/Release.gpg`);
       trusted = await this.#gpgv(keyring, text, inline !== undefined, sig);
@@ -201,7 +201,7 @@ export class MirrorSource implements PackageSource {
 
   /** The text that a valid signature covers; what stands around it in an InRelease file is not to be trusted. */
   async #gpgv(keyring: string, text: Uint8Array, inline: boolean, sig: Uint8Array | undefined): Promise<Uint8Array> {
-    const { folder, signal } = this.#options;
+    const { folder, signal, env } = this.#options;
     if (!inline && !sig) {
       throw new VmError('ERR_VERIFY', `${this.#base} has a Release file without a signature`, {
         hint: 'Try another mirror.',
@@ -215,7 +215,7 @@ export class MirrorSource implements PackageSource {
       await writeFile(file, text);
       if (sig) await writeFile(sigFile, sig);
       const args = inline ? ['--output', '-', file] : [sigFile, file];
-      const out = await gpgv(['--keyring', keyring, ...args], signal);
+      const out = await gpgv(['--keyring', keyring, ...args], env, signal);
       return inline ? out : text;
     } catch (cause) {
       signal?.throwIfAborted();
@@ -238,9 +238,9 @@ export function stripClearsign(text: string): string {
   return body?.[1] === undefined ? text : body[1].replace(/^- /gm, '');
 }
 
-function gpgv(args: readonly string[], signal: AbortSignal | undefined): Promise<Uint8Array> {
+function gpgv(args: readonly string[], env: NodeJS.ProcessEnv, signal?: AbortSignal): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const options = { encoding: 'buffer' as const, maxBuffer: RELEASE_LIMIT * 2, ...(signal ? { signal } : {}) };
+    const options = { encoding: 'buffer' as const, maxBuffer: RELEASE_LIMIT * 2, env, ...(signal ? { signal } : {}) };
     execFile('gpgv', args, options, (error, stdout, stderr) => {
       if (error) reject(Object.assign(error, { stderr: stderr.toString('utf8') }));
       else resolve(stdout);
@@ -263,8 +263,8 @@ async function findKeyring(env: NodeJS.ProcessEnv): Promise<string | undefined> 
 }
 
 /** Why a signature cannot be checked on this machine, or undefined when it can. */
-async function cannotVerify(keyring: string | undefined): Promise<string | undefined> {
-  const works = await gpgv(['--version'], undefined).then(
+async function cannotVerify(keyring: string | undefined, env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  const works = await gpgv(['--version'], env).then(
     () => true,
     () => false,
   );
