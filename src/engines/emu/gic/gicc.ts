@@ -38,6 +38,8 @@ const SIGNAL_FIQ = 2;
 export interface GiccHost {
   activate(cpu: number, intid: number): void;
   deactivate(cpu: number, intid: number): void;
+  /** 0 or 1; undefined when there is no such interrupt. */
+  groupOf(cpu: number, intid: number): number | undefined;
   /** Priorities or enables of `cpu` changed. */
   update(cpu: number): void;
 }
@@ -103,7 +105,7 @@ export class Gicc {
       case GICC_BPR:
         return this.priorities.bpr0;
       case GICC_ABPR:
-        return this.priorities.bpr1;
+        return this.priorities.abpr;
       case GICC_IAR:
         return this.acknowledge(false);
       case GICC_AIAR:
@@ -139,7 +141,7 @@ export class Gicc {
         priorities.bpr0 = value;
         break;
       case GICC_ABPR:
-        priorities.bpr1 = value;
+        priorities.abpr = value;
         break;
       case GICC_APR0:
         priorities.apr0 = value | 0;
@@ -178,10 +180,13 @@ export class Gicc {
     return value;
   }
 
-  /** GICC_EOIR on a Group 1 interrupt with AckCtl = 0 is UNPREDICTABLE: handled as with AckCtl = 1. */
+  /**
+   * The INTID says which group's priority drops. GICC_EOIR of a Group 1 interrupt with AckCtl = 0 is UNPREDICTABLE:
+   * handled as with AckCtl = 1.
+   */
   private endOfInterrupt(intid: number, alias: boolean): void {
-    const group = this.priorities.runningGroup;
-    if (intid >= INTID_SPECIAL || group < 0 || (alias && group === 0)) return;
+    const group = this.host.groupOf(this.cpu, intid);
+    if (group === undefined || this.priorities.runningGroup < 0 || (alias && group === 0)) return;
     this.priorities.drop(group);
     if ((this.ctlr & GICC_CTLR_EOImode) === 0) this.host.deactivate(this.cpu, intid);
   }

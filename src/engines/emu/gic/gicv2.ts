@@ -346,6 +346,13 @@ export class GicV2 implements InterruptController, CpuInterface, GiccHost {
     this.update(cpu);
   }
 
+  groupOf(cpu: number, intid: number): number | undefined {
+    if (intid >= SPI_BASE + this.#dist.targets.length) return undefined;
+    const group1 =
+      intid < SPI_BASE ? this.#cpus[cpu]!.bank.isGroup1(intid) : this.#dist.bank.isGroup1(intid - SPI_BASE);
+    return group1 ? 1 : 0;
+  }
+
   /** Chooses the CPU's highest priority pending interrupt and tells the wires. */
   update(cpu: number): void {
     const unit = this.#cpus[cpu]!;

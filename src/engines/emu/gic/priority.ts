@@ -49,13 +49,22 @@ export class PriorityUnit {
     this.#bpr0 = Math.max(value & 7, MIN_BPR0);
   }
 
-  /** With CBPR reads give BPR0 plus one, saturated, and writes are ignored (section 12.2.5). */
+  /** Group 1's own binary point, which CBPR leaves unused: GICC_ABPR. */
+  get abpr(): number {
+    return this.#bpr1;
+  }
+
+  set abpr(value: number) {
+    this.#bpr1 = Math.max(value & 7, MIN_BPR1);
+  }
+
+  /** ICC_BPR1_EL1: with CBPR reads give BPR0 plus one, saturated, and writes are ignored (section 12.2.5). */
   get bpr1(): number {
     return this.cbpr ? Math.min(this.#bpr0 + 1, 7) : this.#bpr1;
   }
 
   set bpr1(value: number) {
-    if (!this.cbpr) this.#bpr1 = Math.max(value & 7, MIN_BPR1);
+    if (!this.cbpr) this.abpr = value;
   }
 
   /** Priority of the most urgent active interrupt, 0xff when there is none. */
