@@ -325,7 +325,7 @@ export function makeInput(words: number[], seed: number): Input {
   if (row?.name === 'BR' || row?.name === 'BLR' || row?.name === 'RET') {
     let target = BigInt(BLOCK + 4 * (1 + r.below(2000)) * (r.chance(50) ? 1 : -1));
     if (r.chance(5)) target |= 0x5a00_0000_0000_0000n;
-    if (r.chance(5)) target = r.pick([0x4001_0002n, 0x3000_0000n, 0x4010_8006n, 0xffff_8000_0000_1000n]);
+    if (r.chance(5)) target = r.pick([0x4001_0002n, 0x3000_0000n, 0x4010_7fe6n, 0xffff_8000_0000_1000n]);
     const rn = bits(word, 9, 5);
     if (rn !== 31) input.x[rn] = target;
   }
@@ -378,6 +378,8 @@ export function randomWord(r: Random, row: Row): number {
     if (r.chance(6)) place(0, bits(free, 20, 16));
     let word = ((row.value & row.mask) | (free & ~row.mask)) >>> 0;
     word = near(r, word, row);
+    // CASP of an odd register is UNDEFINED.
+    if (row.name.startsWith('CASP') && r.chance(85)) word = (word & ~0x0001_0001) >>> 0;
     // Address 0 for maintenance that QEMU's user mode does not translate.
     const zero = row.kind === 'mem' && (word & 0xfff8_001f) >>> 0 === 0xd508_001f && (word & 0xf00) !== 0x400;
     if (!forbidden(word) && !unpredictable(word) && !zero) return word;

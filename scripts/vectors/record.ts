@@ -1,7 +1,10 @@
 /** The records that describe a block of A64 instructions before and after it ran, and the memory that it sees. */
 
-/** First instruction of a block: the middle of the code memory, which is BRK elsewhere. */
-export const BLOCK = 0x4010_8000;
+/**
+ * First instruction of a block: in the middle of the code memory, which is BRK elsewhere, and eight instructions
+ * before the end of a page, so that longer blocks cross it.
+ */
+export const BLOCK = 0x4010_7fe0;
 export const CODE = 0x4010_0000;
 export const CODE_SIZE = 0x1_0000;
 /** Two pages of data with unmapped pages on both sides. */

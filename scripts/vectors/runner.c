@@ -17,7 +17,7 @@
 
 #define CODE 0x40100000ul
 #define CODE_SIZE 0x10000ul
-#define BLOCK (CODE + CODE_SIZE / 2)
+#define BLOCK (CODE + CODE_SIZE / 2 - 32) /* long blocks cross a page */
 #define DATA 0x40010000ul
 #define DATA_SIZE 0x2000ul
 #define MAX_WORDS 32

@@ -30,8 +30,8 @@ export interface CoreResult extends Result {
   readonly esr: bigint;
 }
 
-/** `run` lets the core run freely; `step` executes one instruction at a time. */
-export type Mode = 'run' | 'step';
+/** `run` lets the core run freely, `slices` with a budget of one, `step` executes one instruction at a time. */
+export type Mode = 'run' | 'slices' | 'step';
 
 /** Something that executes a block: the core, or a stand-in. */
 export interface Executor {
@@ -110,6 +110,7 @@ export class CoreHarness implements Executor {
   }
 
   execute(input: Input, mode: Mode): CoreResult {
+    if (this.view.getUint32(L.EL, true) === 0) this.enterKernel();
     const image = this.image(input.seed);
     this.ram.set(image, DATA - RAM_BASE);
     for (let i = 0; i < MAX_WORDS; i++) {
@@ -129,8 +130,24 @@ export class CoreHarness implements Executor {
     this.set(L.FAR_EL1, 0n);
     this.set(L.PC, BigInt(VECTORS + 4));
     this.view.setUint32(L.POWER, L.POWER_ON, true);
-    const finished = mode === 'run' ? this.exports.run(1000) === L.EXIT_WFI : this.step();
+    const finished = mode === 'step' ? this.step() : this.run(mode === 'run' ? 1000 : 1);
     return this.result(input, image, finished);
+  }
+
+  /** Back to EL1 after a block that never ended. */
+  private enterKernel(): void {
+    this.view.setUint32(L.EL, 1, true);
+    this.view.setUint32(L.SPSEL, 1, true);
+    this.view.setUint32(L.DAIF, 0x3c0, true);
+    this.exports.selectTables();
+    this.exports.updateFp();
+  }
+
+  private run(budget: number): boolean {
+    for (let done = 0; done < 200; done += budget) {
+      if (this.exports.run(budget) === L.EXIT_WFI) return true;
+    }
+    return false;
   }
 
   private step(): boolean {
@@ -172,11 +189,13 @@ export class CoreHarness implements Executor {
 
   /** What IC IVAU over the block would do, without the guest's help. */
   private forgetBlock(): void {
-    const page = this.view.getUint32(L.PAGE_MAP + (((BLOCK - RAM_BASE) >> 12) << 2), true);
-    if (page === 0) return;
-    // The operation before the block cannot be reached without the block's page being entered from outside.
-    const at = page + ((BLOCK & 0xfff) << 2);
-    for (let i = 0; i < 16 * MAX_WORDS; i += 8) this.view.setBigUint64(at + i, 0n, true);
+    for (let va = BLOCK; va < BLOCK + 4 * MAX_WORDS; va += 4) {
+      const page = this.view.getUint32(L.PAGE_MAP + (((va - RAM_BASE) >> 12) << 2), true);
+      if (page === 0) continue;
+      const at = page + ((va & 0xfff) << 2);
+      this.view.setBigUint64(at, 0n, true);
+      this.view.setBigUint64(at + 8, 0n, true);
+    }
   }
 
   private mapPages(): void {
