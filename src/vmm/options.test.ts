@@ -19,7 +19,7 @@ test('defaults', () => {
   expect(resolveOptions({ kernel })).toEqual({
     kernel,
     initrd: undefined,
-    params: 'console=ttyAMA0 panic=-1',
+    params: 'earlycon console=ttyAMA0 panic=-1',
     memory: 512 * 2 ** 20,
     cpus: 1,
     engine: 'auto',
