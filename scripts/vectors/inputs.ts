@@ -104,8 +104,14 @@ const HALF: Format = { bits: 16, fraction: 10, bias: 15 };
 const SINGLE: Format = { bits: 32, fraction: 23, bias: 127 };
 const DOUBLE: Format = { bits: 64, fraction: 52, bias: 1023 };
 
-/** A floating-point number in `f`, often a special one. */
-function float(r: Random, f: Format): bigint {
+/**
+ * Where the exponents of a record's numbers lie: anywhere with many special values; or all around one point, so that
+ * sums cancel and round (0), products and quotients underflow (-0.5, -1) or overflow (0.5, 1), in units of the bias.
+ */
+type Center = 'special' | number;
+
+/** A floating-point number in `f`. */
+function float(r: Random, f: Format, center: Center): bigint {
   const fraction = BigInt(f.fraction);
   const all = (1n << fraction) - 1n;
   const quiet = 1n << (fraction - 1n);
@@ -127,7 +133,7 @@ function float(r: Random, f: Format): bigint {
   };
   let exponent: number;
   let m = mantissa();
-  switch (r.below(16)) {
+  switch (center === 'special' ? r.below(16) : 16) {
     case 0:
       exponent = 0;
       m = 0n;
@@ -163,6 +169,9 @@ function float(r: Random, f: Format): bigint {
     case 9:
       exponent = 1 + r.below(maxExponent - 1);
       break;
+    case 16:
+      exponent = Math.min(maxExponent - 1, f.bias + Math.round(f.bias * Number(center)) + r.below(9) - 4);
+      break;
     default:
       exponent = f.bias + r.below(7) - 3;
   }
@@ -173,12 +182,12 @@ function float(r: Random, f: Format): bigint {
 
 type LaneMode = 'f16' | 'f32' | 'f64' | 'i8' | 'i16' | 'i32' | 'i64';
 
-function vectorHalf(r: Random, mode: LaneMode): bigint {
+function vectorHalf(r: Random, mode: LaneMode, center: Center): bigint {
   const bits = Number(mode.slice(1));
   const format = bits === 16 ? HALF : bits === 32 ? SINGLE : DOUBLE;
   let v = 0n;
   for (let at = 0; at < 64; at += bits) {
-    v |= (mode.startsWith('f') ? float(r, format) : integer(r, bits)) << BigInt(at);
+    v |= (mode.startsWith('f') ? float(r, format, center) : integer(r, bits)) << BigInt(at);
   }
   return v;
 }
@@ -308,7 +317,8 @@ export function makeInput(words: number[], seed: number): Input {
   input.tpidr = r.u64();
   for (let i = 0; i < 32; i++) input.x[i] = i > 0 && r.chance(6) ? input.x[r.below(i)]! : integer(r, 64);
   const mode = laneMode(r, word, row);
-  for (let i = 0; i < 64; i++) input.v[i] = i > 1 && r.chance(5) ? input.v[i - 2]! : vectorHalf(r, mode);
+  const center = r.chance(50) ? 'special' : r.pick([0, 0, 0, -0.5, -1, 0.5, 1]);
+  for (let i = 0; i < 64; i++) input.v[i] = i > 1 && r.chance(5) ? input.v[i - 2]! : vectorHalf(r, mode, center);
 
   if (words.length > 1) {
     // Blocks use these as bases, see randomBlock().

@@ -69,7 +69,8 @@ export class CoreHarness implements Executor {
   private readonly ramView: DataView;
   private readonly images = new Map<number, Uint8Array>();
 
-  constructor() {
+  /** @param options - fpEnabled: CPACR_EL1.FPEN, true if left out */
+  constructor(options: { readonly fpEnabled?: boolean } = {}) {
     const nothing = () => 0;
     const core = createCore({
       ramBytes: RAM_SIZE,
@@ -102,7 +103,7 @@ export class CoreHarness implements Executor {
     this.set(L.MAIR_EL1, 0xffn);
     this.set(L.TTBR0_EL1, BigInt(TABLES));
     this.set(L.VBAR_EL1, BigInt(VECTORS));
-    this.set(L.CPACR_EL1, 3n << 20n);
+    this.set(L.CPACR_EL1, options.fpEnabled === false ? 0n : 3n << 20n);
     this.set(L.SCTLR_EL1, SCTLR);
     core.exports.tlbiAll(true);
     core.exports.selectTables();
