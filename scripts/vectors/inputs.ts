@@ -441,6 +441,7 @@ export function randomBlock(r: Random): number[] {
   const exclusives = EXCLUSIVE_ROWS.filter(row => ((row.value ^ same) & 0xc020_0000) === 0);
   const setField = (word: number, low: number, value: number) => ((word & ~(31 << low)) | (value << low)) >>> 0;
   const restrict = (word: number, row: Row) => {
+    if ((row.mask & 31) !== 0) return word;
     let w = setField(word, 0, bits(word, 4, 0) === 31 && row.kind === 'int' ? 31 : r.below(16));
     // Flag-setting comparisons keep XZR; ADD/SUB/logical immediates would write SP.
     if (row.kind === 'int' && bits(w, 4, 0) === 31 && bits(w, 28, 26) === 4 && bits(w, 29, 29) === 0)
@@ -483,7 +484,22 @@ export function randomBlock(r: Random): number[] {
       words.push(restrict(randomWord(r, row), row));
     }
   }
-  return words.slice(0, 32).filter(w => !forbidden(w));
+  return words.slice(0, 32).filter(w => !forbidden(w) && !invalidOperand(w));
+}
+
+/** Integer instructions of the table that are UNDEFINED by an operand (DDI 0487, C4.1.65 and C4.1.94). */
+function invalidOperand(word: number): boolean {
+  const wide = bits(word, 31, 31) === 1;
+  if ((word & 0x1fe0_0000) >>> 0 === 0x0b20_0000) return bits(word, 12, 10) > 4;
+  if ((word & 0x1f80_0000) >>> 0 === 0x1280_0000) return !wide && bits(word, 22, 22) === 1;
+  if ((word & 0x1f80_0000) >>> 0 !== 0x1200_0000) return false;
+  // DecodeBitMasks()
+  const n = bits(word, 22, 22);
+  const imms = bits(word, 15, 10);
+  const pattern = (n << 6) | (~imms & 63);
+  if (pattern < 2 || (!wide && n === 1)) return true;
+  const levels = (1 << (31 - Math.clz32(pattern))) - 1;
+  return (imms & levels) === levels;
 }
 
 /** The conditional branch `word` with a distance of `offset` instructions. */
