@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { flagMeta, OPTION_NAMES, type VmOptions } from '../vmm/index.ts';
+import { OPTION_NAMES, OPTIONS, type VmOptions } from '../vmm/index.ts';
 
 /** Values of VM flags as the user gave them, still to be checked by the library. */
 export type FlagValues = Partial<Record<keyof VmOptions, string>>;
@@ -8,7 +8,7 @@ export type FlagValues = Partial<Record<keyof VmOptions, string>>;
 export function addVmFlags(command: Command, without: readonly (keyof VmOptions)[] = []): Command {
   for (const name of OPTION_NAMES) {
     if (without.includes(name)) continue;
-    const { short, value, description } = flagMeta(name);
+    const { short, value, description } = OPTIONS[name];
     command.addOption(new Option(`${short === undefined ? '' : `-${short}, `}--${name} <${value}>`, description));
   }
   return command.addOption(new Option('--json', 'events and errors as JSON lines on stderr'));
@@ -23,9 +23,9 @@ export function flagsToOptions(flags: Readonly<Record<string, unknown>>): Record
   for (const name of OPTION_NAMES) {
     const text = flags[name];
     if (typeof text !== 'string') continue;
-    const meta = flagMeta(name);
-    if (meta.number) options[name] = /^\d+$/.test(text) ? Number(text) : text;
-    else if (meta.list) options[name] = text.split(',').filter(t => t !== '');
+    const meta = OPTIONS[name];
+    if (meta.kind === 'number') options[name] = /^\d+$/.test(text) ? Number(text) : text;
+    else if (meta.kind === 'list') options[name] = text.split(',').filter(t => t !== '');
     else options[name] = text;
   }
   if (options.console === 'tty') options.console = 'stream';

@@ -4,7 +4,7 @@
  */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import type { CreateMachine, ExitReason, Machine } from './machine.ts';
+import type { CreateMachine, ExitReason, Machine, MachineConfig } from './machine.ts';
 import { CONSOLE_WINDOW, type FromWorker, type ToWorker, toPlainError, type WorkerStart } from './protocol.ts';
 
 /** Sleeps up to this long block the thread: a timer of the event loop is exact to a millisecond only. */
@@ -13,7 +13,7 @@ const SHORT_SLEEP_MS = 2;
 const LONGEST_TIMER_MS = 0x7fff_ffff;
 
 const port = parentPort!;
-const { config, wake, createModule } = workerData as WorkerStart;
+const { wake, createModule } = workerData as WorkerStart;
 
 function send(m: FromWorker): void {
   port.postMessage(m);
@@ -48,6 +48,7 @@ class Runner {
   readonly #console = new ConsoleBatch();
   #traceLines: string[] = [];
   #machine: Machine | undefined;
+  #deterministic = false;
   #started = false;
   #ended = false;
   #exit: { reason: ExitReason; detail: string | undefined } | undefined;
@@ -58,9 +59,8 @@ class Runner {
   #seen = 0;
   readonly #input: Uint8Array[] = [];
 
-  async create(): Promise<void> {
-    const module = createModule ?? new URL('./create.js', import.meta.url).href;
-    const { createMachine } = (await import(module)) as { createMachine: CreateMachine };
+  async create(createMachine: CreateMachine, config: MachineConfig): Promise<void> {
+    this.#deterministic = config.clock === 'virtual';
     const machine = await createMachine(config, {
       console: bytes => this.#console.add(bytes),
       exit: (reason, detail) => {
@@ -79,7 +79,7 @@ class Runner {
     send({ type: 'ready', info: machine.info(), kickWord: machine.kickWord });
   }
 
-  receive(m: ToWorker): void {
+  receive(m: Exclude<ToWorker, { type: 'create' }>): void {
     if (this.#ended) return;
     const machine = this.#machine!;
     switch (m.type) {
@@ -197,7 +197,7 @@ class Runner {
       detail: ok ? this.#exit?.detail : undefined,
       error: ok ? undefined : toPlainError(error),
       info: ok ? machine.info() : undefined,
-      memoryHash: ok && config.clock === 'virtual' ? machine.memoryHash() : undefined,
+      memoryHash: ok && this.#deterministic ? machine.memoryHash() : undefined,
     });
     port.close();
   }
@@ -205,10 +205,12 @@ class Runner {
 
 const runner = new Runner();
 try {
-  await runner.create();
+  const module = createModule ?? new URL('./create.js', import.meta.url).href;
+  const { createMachine } = (await import(module)) as { createMachine: CreateMachine };
   port.on('message', (m: ToWorker) => {
     try {
-      runner.receive(m);
+      if (m.type === 'create') runner.create(createMachine, m.config).catch(e => runner.fail(e));
+      else runner.receive(m);
     } catch (e) {
       runner.fail(e);
     }

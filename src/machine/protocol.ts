@@ -5,7 +5,6 @@ import type { ExitReason, MachineConfig, MachineInfo } from './machine.ts';
 
 /** What the Worker is started with (`workerData`). */
 export interface WorkerStart {
-  readonly config: MachineConfig;
   /** Shared; the Vm adds 1 to element 0 and notifies after every message, which ends a short sleep of the Worker. */
   readonly wake: Int32Array;
   /** URL of the module that exports createMachine(); undefined: the real one. */
@@ -14,6 +13,8 @@ export interface WorkerStart {
 
 /** Vm to Worker. */
 export type ToWorker =
+  /** Comes first, once: the Worker starts up while the files are still being read. */
+  | { readonly type: 'create'; readonly config: MachineConfig }
   | { readonly type: 'start' }
   | { readonly type: 'input'; readonly bytes: Uint8Array }
   /** Console output that has been consumed; see {@link CONSOLE_WINDOW}. */

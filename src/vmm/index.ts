@@ -7,10 +7,10 @@ export type { VmConsole, WaitOptions } from './console.ts';
 export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
 export {
   DEFAULT_PARAMS,
-  type FlagMeta,
-  flagMeta,
   MAX_EMULATED_RAM,
   OPTION_NAMES,
+  OPTIONS,
+  type OptionSpec,
   type ResolvedOptions,
   resolveOptions,
   TRACE_TOPICS,

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { VmError } from '../util/errors.ts';
 import { nearest } from './nearest.ts';
-import { flagMeta, MAX_EMULATED_RAM, OPTION_NAMES, resolveOptions, TRACE_TOPICS } from './options.ts';
+import { MAX_EMULATED_RAM, OPTION_NAMES, OPTIONS, resolveOptions, TRACE_TOPICS } from './options.ts';
 
 const kernel = 'Image';
 
@@ -54,10 +54,10 @@ test.each([
   [7, 'ERR_USAGE', 'options must be an object', undefined],
   [{ kernel, memroy: '1G' }, 'ERR_USAGE', "unknown option 'memroy'", "did you mean 'memory'?"],
   [{ kernel, xyzzy: 1 }, 'ERR_USAGE', "unknown option 'xyzzy'", 'options are kernel, initrd'],
-  [{ kernel: '' }, 'ERR_USAGE', "kernel: '' must be a path", 'arm64 Image'],
+  [{ kernel: '' }, 'ERR_USAGE', "kernel: '' must be a path or a Uint8Array", 'arm64 Image'],
   [{ kernel: 3 }, 'ERR_USAGE', 'kernel: 3 must be a path or a Uint8Array', 'arm64 Image'],
-  [{ kernel, cpus: 0 }, 'ERR_USAGE', 'cpus: 0 must be at least 1', '1 to 8'],
-  [{ kernel, cpus: 9 }, 'ERR_USAGE', 'cpus: 9 must be at most 8', '1 to 8'],
+  [{ kernel, cpus: 0 }, 'ERR_USAGE', 'cpus: 0 must be a whole number, from 1 to 8', '1 to 8'],
+  [{ kernel, cpus: 9 }, 'ERR_USAGE', 'cpus: 9 must be', '1 to 8'],
   [{ kernel, cpus: 1.5 }, 'ERR_USAGE', 'cpus: 1.5 must be a whole number', '1 to 8'],
   [{ kernel, cpus: Number.NaN }, 'ERR_USAGE', 'cpus: NaN must be', '1 to 8'],
   [{ kernel, cpus: '2' }, 'ERR_USAGE', "cpus: '2' must be a whole number", '1 to 8'],
@@ -65,9 +65,9 @@ test.each([
   [{ kernel, gic: 4 }, 'ERR_USAGE', 'gic: 4 must be 2 or 3', '3'],
   [{ kernel, console: 'file:' }, 'ERR_USAGE', "console: 'file:' must be stream, off or file:PATH", 'tty'],
   [{ kernel, console: 'offline' }, 'ERR_USAGE', 'must be stream, off or file:PATH', 'tty'],
-  [{ kernel, trace: ['mmoi'] }, 'ERR_USAGE', "trace: 'mmoi' topics are", "did you mean 'mmio'?"],
+  [{ kernel, trace: ['mmoi'] }, 'ERR_USAGE', "trace: [ 'mmoi' ] has no topic 'mmoi': did you mean 'mmio'?", 'comma'],
   [{ kernel, trace: 'mmio' }, 'ERR_USAGE', "trace: 'mmio' must be a list", 'comma'],
-  [{ kernel, seed: -1 }, 'ERR_USAGE', 'seed: -1 must not be negative', 'randomness'],
+  [{ kernel, seed: -1 }, 'ERR_USAGE', 'seed: -1 must be a whole number, not negative', 'randomness'],
   [{ kernel, params: 'x'.repeat(2048) }, 'ERR_USAGE', 'must be shorter than 2048', 'command line'],
   [{ kernel, memory: 'lots' }, 'ERR_BAD_SIZE', "memory: 'lots' is not a size", '512M'],
   [{ kernel, memory: 2 ** 29 + 1 }, 'ERR_BAD_SIZE', 'no multiple of 4096', 'whole pages'],
@@ -82,9 +82,9 @@ test.each([
 });
 
 test('every option has a look on the command line, and no two share a letter', () => {
-  const letters = OPTION_NAMES.map(n => flagMeta(n).short).filter(s => s !== undefined);
+  const letters = OPTION_NAMES.map(n => OPTIONS[n].short).filter(s => s !== undefined);
   expect(letters).toEqual(['k', 'i', 'p', 'm', 'c']);
-  for (const n of OPTION_NAMES) expect(flagMeta(n).description, n).toBeTruthy();
+  for (const n of OPTION_NAMES) expect(OPTIONS[n].description, n).toBeTruthy();
 });
 
 test('the nearest word, or none', () => {

@@ -1,5 +1,4 @@
 import { inspect } from 'node:util';
-import { z } from 'zod';
 import { VmError } from '../util/errors.ts';
 import { nearest } from './nearest.ts';
 import { formatSize, parseSize } from './units.ts';
@@ -62,116 +61,113 @@ export const MAX_EMULATED_RAM = 4010 * 2 ** 20;
 /** No guest that we load runs in less. */
 export const MIN_RAM = 2 ** 20;
 
-const bytes = z.instanceof(Uint8Array);
-const oneOf = <const T extends readonly string[]>(...values: T) =>
-  z.enum(values, { error: `must be one of ${values.join(', ')}` });
-const path = (what: string) => z.string({ error: `must be ${what}` }).min(1, { error: `must be ${what}` });
-
-/** How an option looks on the command line; `meta` of the schema below. */
-export interface FlagMeta {
+/** How an option is checked, and how it looks on the command line. */
+export interface OptionSpec {
   readonly description: string;
+  /** One-letter flag. */
   readonly short?: string;
   /** Placeholder of the value in the help. */
   readonly value: string;
-  readonly number?: true;
-  readonly list?: true;
+  /** What a flag's text stands for; default: itself. */
+  readonly kind?: 'number' | 'list';
+  /** What is wrong with a value that is not undefined, to follow the value in a message; undefined: nothing. */
+  check(value: unknown): string | undefined;
 }
 
-function flag<T extends z.ZodType>(schema: T, meta: FlagMeta): T {
-  return schema.meta({ ...meta });
+/** A rule that one of `values` obeys. */
+function oneOf(...values: readonly unknown[]): (value: unknown) => string | undefined {
+  const list = values.length === 2 ? values.join(' or ') : `one of ${values.join(', ')}`;
+  return v => (values.includes(v) ? undefined : `must be ${list}`);
 }
 
-/** The one source of option names: the library, configuration files and the CLI's flags are all made from it. */
-export const vmOptionsSchema = z.strictObject({
-  kernel: flag(z.union([path('a path'), bytes], { error: 'must be a path or a Uint8Array' }), {
+/** A rule that whole numbers from `low` to `high` obey. */
+function whole(low: number, high: number): (value: unknown) => string | undefined {
+  const range = high === Number.MAX_SAFE_INTEGER ? 'not negative' : `from ${low} to ${high}`;
+  return v =>
+    Number.isSafeInteger(v) && (v as number) >= low && (v as number) <= high
+      ? undefined
+      : `must be a whole number, ${range}`;
+}
+
+const string = (v: unknown) => (typeof v === 'string' ? undefined : 'must be a string');
+const file = (v: unknown) =>
+  (typeof v === 'string' && v !== '') || v instanceof Uint8Array ? undefined : 'must be a path or a Uint8Array';
+
+/**
+ * The one source of option names: the library, configuration files and the CLI's flags are all made from it.
+ * A plain table: loading a schema library would cost every start of the command a fifth of its time.
+ */
+export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } = {
+  kernel: {
     description: 'kernel: arm64 Image, Image.gz, EFI zboot, or a bare-metal ELF',
     short: 'k',
     value: 'file',
-  }),
-  initrd: flag(z.union([path('a path'), bytes], { error: 'must be a path or a Uint8Array' }).optional(), {
-    description: 'initial RAM disk',
-    short: 'i',
-    value: 'file',
-  }),
-  params: flag(z.string({ error: 'must be a string' }).max(2047, { error: 'must be shorter than 2048' }).optional(), {
+    check: file,
+  },
+  initrd: { description: 'initial RAM disk', short: 'i', value: 'file', check: file },
+  params: {
     description: `kernel command line (default: "${DEFAULT_PARAMS}")`,
     short: 'p',
     value: 'text',
-  }),
-  memory: flag(z.union([z.string(), z.number()], { error: 'must be a size such as 512M' }).default('512M'), {
+    check: v => string(v) ?? ((v as string).length < 2048 ? undefined : 'must be shorter than 2048 characters'),
+  },
+  memory: {
     description: 'guest RAM (default: 512M)',
     short: 'm',
     value: 'size',
-  }),
-  cpus: flag(
-    z
-      .int({ error: 'must be a whole number from 1 to 8' })
-      .min(1, { error: 'must be at least 1' })
-      .max(8, { error: 'must be at most 8' })
-      .default(1),
-    { description: 'vCPUs, 1 to 8 (default: 1)', short: 'c', value: 'count', number: true },
-  ),
-  engine: flag(oneOf('auto', 'kvm', 'emu').default('auto'), {
-    description: 'auto, kvm or emu (default: auto)',
-    value: 'kind',
-  }),
-  machine: flag(oneOf('auto', 'arm-virt').default('auto'), {
-    description: 'auto or arm-virt (default: auto)',
-    value: 'board',
-  }),
-  clock: flag(oneOf('host', 'virtual').default('host'), {
+    check: v => (typeof v === 'string' || typeof v === 'number' ? undefined : 'must be a size such as 512M'),
+  },
+  cpus: { description: 'vCPUs, 1 to 8 (default: 1)', short: 'c', value: 'count', kind: 'number', check: whole(1, 8) },
+  engine: { description: 'auto, kvm or emu (default: auto)', value: 'kind', check: oneOf('auto', 'kvm', 'emu') },
+  machine: { description: 'auto or arm-virt (default: auto)', value: 'board', check: oneOf('auto', 'arm-virt') },
+  clock: {
     description: 'host, or virtual: time from the instruction count, runs are bit-identical (default: host)',
     value: 'source',
-  }),
-  gic: flag(z.union([z.literal(2), z.literal(3)], { error: 'must be 2 or 3' }).default(3), {
+    check: oneOf('host', 'virtual'),
+  },
+  gic: {
     description: 'version of the interrupt controller, 2 or 3 (default: 3)',
     value: 'version',
-    number: true,
-  }),
-  console: flag(
-    z
-      .templateLiteral([z.enum(['stream', 'off', 'file:']), z.string()], {
-        error: 'must be stream, off or file:PATH',
-      })
-      .refine(v => v === 'stream' || v === 'off' || /^file:./.test(v), { error: 'must be stream, off or file:PATH' })
-      .default('stream'),
-    { description: 'tty, off or file:PATH (default: tty)', value: 'where' },
-  ),
-  name: flag(z.string({ error: 'must be a string' }).optional(), { description: 'a name for people', value: 'name' }),
-  trace: flag(
-    z
-      .array(z.enum(TRACE_TOPICS, { error: `topics are ${TRACE_TOPICS.join(', ')}` }), { error: 'must be a list' })
-      .default([]),
-    { description: `lines on stderr about ${TRACE_TOPICS.join(', ')} (comma-separated)`, value: 'topics', list: true },
-  ),
-  seed: flag(z.int({ error: 'must be a whole number' }).min(0, { error: 'must not be negative' }).optional(), {
+    kind: 'number',
+    check: oneOf(2, 3),
+  },
+  console: {
+    description: 'tty, off or file:PATH (default: tty)',
+    value: 'where',
+    check: v =>
+      typeof v === 'string' && /^(stream|off|file:.+)$/s.test(v) ? undefined : 'must be stream, off or file:PATH',
+  },
+  name: { description: 'a name for people', value: 'name', check: string },
+  trace: {
+    description: `lines on stderr about ${TRACE_TOPICS.join(', ')} (comma-separated)`,
+    value: 'topics',
+    kind: 'list',
+    check: v => {
+      if (!Array.isArray(v)) return 'must be a list';
+      const bad: unknown = v.find(t => !TRACE_TOPICS.includes(t));
+      if (bad === undefined) return undefined;
+      const meant = nearest(String(bad), TRACE_TOPICS);
+      return `has no topic '${bad}'${meant === undefined ? '' : `: did you mean '${meant}'?`}`;
+    },
+  },
+  seed: {
     description: 'seed of the randomness that the guest sees',
     value: 'number',
-    number: true,
-  }),
-});
+    kind: 'number',
+    check: whole(0, Number.MAX_SAFE_INTEGER),
+  },
+};
 
 /** Names of all options, in the order of the help. */
-export const OPTION_NAMES = Object.keys(vmOptionsSchema.shape) as readonly (keyof VmOptions)[];
-
-/** The command-line look of an option. */
-export function flagMeta(name: keyof VmOptions): FlagMeta {
-  return vmOptionsSchema.shape[name].meta() as unknown as FlagMeta;
-}
+export const OPTION_NAMES = Object.keys(OPTIONS) as readonly (keyof VmOptions)[];
 
 /**
  * Checks options and fills in the defaults.
  * @throws VmError ERR_USAGE (unknown or bad option), ERR_BAD_SIZE, ERR_MEMORY_TOO_SMALL, ERR_MEMORY_TOO_LARGE.
  */
 export function resolveOptions(options: unknown): ResolvedOptions {
-  const result = vmOptionsSchema.safeParse(options);
-  if (!result.success) {
-    const { issues } = result.error;
-    // A name that does not exist explains most of what else is wrong.
-    throw usageError(issues.find(i => i.code === 'unrecognized_keys') ?? issues[0]!, options);
-  }
-  const o = result.data;
-  const memory = parseSize(o.memory, 'memory');
+  const o = checkOptions(options);
+  const memory = parseSize(o.memory ?? '512M', 'memory');
   if (memory < MIN_RAM) {
     throw new VmError('ERR_MEMORY_TOO_SMALL', `memory: ${formatSize(memory)} is too small for any guest`, {
       hint: 'a Linux guest wants 128M or more (was a unit forgotten? 512 is 512 bytes, 512M is 512 MiB)',
@@ -190,47 +186,52 @@ export function resolveOptions(options: unknown): ResolvedOptions {
       details: { memory },
     });
   }
+  const clock = o.clock ?? 'host';
   return {
     kernel: o.kernel,
     initrd: o.initrd,
     params: o.params ?? DEFAULT_PARAMS,
     memory,
-    cpus: o.cpus,
-    engine: o.engine,
-    machine: o.machine,
-    clock: o.clock,
-    gic: o.gic,
-    console: o.console as ResolvedOptions['console'],
+    cpus: o.cpus ?? 1,
+    engine: o.engine ?? 'auto',
+    machine: o.machine ?? 'auto',
+    clock,
+    gic: o.gic ?? 3,
+    console: o.console ?? 'stream',
     name: o.name,
-    trace: o.trace,
+    trace: o.trace ?? [],
     // A deterministic run must not take its seed from the host.
-    seed: o.seed ?? (o.clock === 'virtual' ? 0 : undefined),
+    seed: o.seed ?? (clock === 'virtual' ? 0 : undefined),
   };
 }
 
-function usageError(issue: z.core.$ZodIssue, options: unknown): VmError {
-  if (issue.code === 'unrecognized_keys') {
-    const key = issue.keys[0]!;
+/** The options, each of its proper type. An unknown name comes first: it explains most of what else is wrong. */
+function checkOptions(options: unknown): VmOptions {
+  if (typeof options !== 'object' || options === null) throw new VmError('ERR_USAGE', 'options must be an object');
+  const given = options as Record<string, unknown>;
+  for (const key of Object.keys(given)) {
+    if (Object.hasOwn(OPTIONS, key)) continue;
     const meant = nearest(key, OPTION_NAMES);
-    return new VmError('ERR_USAGE', `unknown option '${key}'`, {
+    throw new VmError('ERR_USAGE', `unknown option '${key}'`, {
       hint: meant === undefined ? `options are ${OPTION_NAMES.join(', ')}` : `did you mean '${meant}'?`,
       details: { option: key },
     });
   }
-  const option = String(issue.path[0] ?? '');
-  if (option === '') return new VmError('ERR_USAGE', 'options must be an object', { details: {} });
-  const value = (options as Record<string, unknown>)[option];
-  if (value === undefined && option === 'kernel') {
-    return new VmError('ERR_USAGE', 'no kernel given', {
-      hint: "name one with 'kernel' (-k FILE); `tsvisor start` brings its own",
-      details: { option },
+  for (const option of OPTION_NAMES) {
+    const value = given[option];
+    const { check, description } = OPTIONS[option];
+    const wrong = value === undefined ? undefined : check(value);
+    if (wrong === undefined) continue;
+    throw new VmError('ERR_USAGE', `${option}: ${inspect(value, { depth: 1 })} ${wrong}`, {
+      hint: description,
+      details: { option, value },
     });
   }
-  const at = issue.path.slice(1).reduce<unknown>((v, k) => (v as Record<PropertyKey, unknown> | undefined)?.[k], value);
-  return new VmError('ERR_USAGE', `${option}: ${inspect(at, { depth: 0 })} ${issue.message}`, {
-    ...(typeof at === 'string' && at !== value && nearest(at, TRACE_TOPICS) !== undefined
-      ? { hint: `did you mean '${nearest(at, TRACE_TOPICS)}'?` }
-      : { hint: flagMeta(option as keyof VmOptions).description }),
-    details: { option, value: at },
-  });
+  if (given.kernel === undefined) {
+    throw new VmError('ERR_USAGE', 'no kernel given', {
+      hint: "name one with 'kernel' (-k FILE); `tsvisor start` brings its own",
+      details: { option: 'kernel' },
+    });
+  }
+  return given as unknown as VmOptions;
 }

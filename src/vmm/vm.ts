@@ -144,29 +144,10 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     signal?.throwIfAborted();
     const o = resolveOptions(options);
     const engine = chooseEngine(o.engine);
-    const load = async (what: 'kernel' | 'initrd') => {
-      const f = o[what];
-      return typeof f === 'string' ? await readGuestFile(f, what, o.memory, signal) : f;
-    };
-    const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
     const path = o.console.startsWith('file:') ? o.console.slice('file:'.length) : undefined;
     const handle = path === undefined ? undefined : await openForWriting(path);
-    const config: MachineConfig = {
-      machine: 'arm-virt',
-      engine: engine.kind,
-      kernel,
-      initrd,
-      params: o.params,
-      memoryBytes: o.memory,
-      cpus: o.cpus,
-      clock: o.clock,
-      gic: o.gic,
-      ...(o.seed === undefined ? {} : { seed: o.seed }),
-      trace: o.trace,
-    };
     const wake = new Int32Array(new SharedArrayBuffer(4));
     const workerData: WorkerStart = {
-      config,
       wake,
       ...(createModule === undefined ? {} : { createModule: createModule.href }),
     };
@@ -177,14 +158,18 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     const onAbort = () => vm.#terminate();
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      const error = await new Promise<VmError | undefined>(resolve => {
+      const ready = new Promise<VmError | undefined>(resolve => {
         vm.#ready = resolve;
       });
-      if (signal?.aborted || error !== undefined) {
-        await vm.kill();
-        signal?.throwIfAborted();
-        throw error;
-      }
+      // Files and the Worker's own start take about as long, so they go side by side.
+      const { config, transfer } = await makeConfig(o, signal);
+      vm.#send({ type: 'create', config }, transfer);
+      const error = await ready;
+      signal?.throwIfAborted();
+      if (error !== undefined) throw error;
+    } catch (e) {
+      await vm.kill();
+      throw e;
     } finally {
       signal?.removeEventListener('abort', onAbort);
     }
@@ -286,9 +271,9 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     return { name: this.name, state: this.#state, engineReason: this.engine.reason, ...m };
   }
 
-  #send(m: ToWorker): void {
+  #send(m: ToWorker, transfer: readonly ArrayBuffer[] = []): void {
     if (this.#state === 'ended') return;
-    this.#worker.postMessage(m);
+    this.#worker.postMessage(m, transfer);
     // Ends a short sleep of the Worker, which does not look at its messages meanwhile.
     Atomics.add(this.#wake, 0, 1);
     Atomics.notify(this.#wake, 0);
@@ -405,6 +390,37 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     if (this.#file === undefined || this.#file.destroyed) done();
     else this.#file.once('close', done).end();
   }
+}
+
+/** The machine's configuration with the files' bytes, and those of their buffers that are ours to give away. */
+async function makeConfig(
+  o: ResolvedOptions,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly config: MachineConfig; readonly transfer: readonly ArrayBuffer[] }> {
+  const transfer: ArrayBuffer[] = [];
+  const load = async (what: 'kernel' | 'initrd') => {
+    const source = o[what];
+    if (typeof source !== 'string') return source;
+    const bytes = await readGuestFile(source, what, o.memory, signal);
+    // A small file's bytes may lie in a buffer that Node shares with others.
+    if (bytes.byteLength === bytes.buffer.byteLength) transfer.push(bytes.buffer as ArrayBuffer);
+    return bytes;
+  };
+  const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
+  const config: MachineConfig = {
+    machine: 'arm-virt',
+    engine: 'emu',
+    kernel,
+    initrd,
+    params: o.params,
+    memoryBytes: o.memory,
+    cpus: o.cpus,
+    clock: o.clock,
+    gic: o.gic,
+    ...(o.seed === undefined ? {} : { seed: o.seed }),
+    trace: o.trace,
+  };
+  return { config, transfer };
 }
 
 async function openForWriting(path: string): Promise<FileHandle> {

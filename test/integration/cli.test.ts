@@ -132,7 +132,7 @@ test('errors as JSON', async () => {
   expect(JSON.parse(s.err)).toEqual({
     event: 'error',
     code: 'ERR_USAGE',
-    message: 'cpus: 9 must be at most 8',
+    message: 'cpus: 9 must be a whole number, from 1 to 8',
     hint: expect.any(String),
     details: { option: 'cpus', value: 9 },
   });
