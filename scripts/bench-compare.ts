@@ -1,0 +1,51 @@
+// `tsx scripts/bench-compare.ts BEFORE.json AFTER.json`: what changed between two reports of `npm run bench`.
+import { readFileSync } from 'node:fs';
+import type { BenchReport } from '../test/bench/run.ts';
+
+const [beforePath, afterPath] = process.argv.slice(2);
+if (beforePath === undefined || afterPath === undefined) {
+  console.error('usage: tsx scripts/bench-compare.ts BEFORE.json AFTER.json');
+  process.exit(2);
+}
+const read = (path: string) => JSON.parse(readFileSync(path, 'utf8')) as BenchReport;
+const before = read(beforePath);
+const after = read(afterPath);
+
+if (before.host.cpu !== after.host.cpu || before.host.node !== after.host.node) {
+  console.log(
+    `hosts differ: ${before.host.cpu}, Node ${before.host.node} / ${after.host.cpu}, Node ${after.host.node}`,
+  );
+}
+
+const rows: string[][] = [['', 'before', 'after', 'change']];
+
+/** `better` is +1 where more is better, -1 where less is. */
+function row(name: string, a: number | undefined, b: number | undefined, better: 1 | -1, decimals: number): void {
+  if (a === undefined && b === undefined) return;
+  const change = a === undefined || b === undefined ? '' : `${b >= a ? '+' : ''}${((b / a - 1) * 100).toFixed(1)} %`;
+  const verdict =
+    a === undefined || b === undefined || Math.abs(b / a - 1) < 0.03 ? '' : b > a === better > 0 ? 'better' : 'worse';
+  rows.push([name, a?.toFixed(decimals) ?? '-', b?.toFixed(decimals) ?? '-', `${change} ${verdict}`.trim()]);
+}
+
+const names = new Set([...before.programs, ...after.programs].map(p => p.name));
+for (const name of names) {
+  const a = before.programs.find(p => p.name === name);
+  const b = after.programs.find(p => p.name === name);
+  row(`${name}: MIPS`, a?.ours.mips, b?.ours.mips, 1, 1);
+  row(`${name}: ratio to QEMU`, a?.ratio, b?.ratio, 1, 3);
+}
+row('Linux: prompt, ms', before.linux?.ours.promptMs, after.linux?.ours.promptMs, -1, 0);
+row('Linux: times QEMU', before.linux?.slower, after.linux?.slower, -1, 2);
+row('Linux: first line, ms', before.linux?.ours.firstLineMs, after.linux?.ours.firstLineMs, -1, 0);
+row('Linux: beside guest RAM, MiB', before.linux?.ours.overheadMib, after.linux?.ours.overheadMib, -1, 1);
+
+const widths = rows[0]!.map((_, column) => Math.max(...rows.map(r => r[column]!.length)));
+for (const r of rows) {
+  console.log(
+    r
+      .map((cell, n) => (n === 0 ? cell.padEnd(widths[n]!) : cell.padStart(widths[n]!)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
