@@ -144,9 +144,9 @@ export function probeWrite(va: u64, size: u32, table: u32): bool {
   if (writeHit(tlbEntry(table, va), va, size)) return true;
   const user = table == load<u32>(0, TLB_USER);
   if (!translate(va, ACCESS_WRITE, user, false)) return false;
-  const last = va + size - 1;
-  if (((va ^ last) & ~(<u64>0xfff)) != 0) return translate(last, ACCESS_WRITE, user, false);
-  return true;
+  // FAR is the lowest address that faults.
+  const second = (va + size - 1) & ~(<u64>0xfff);
+  return second <= va || translate(second, ACCESS_WRITE, user, false);
 }
 
 // @ts-ignore: decorator
