@@ -1,14 +1,19 @@
 /**
- * Generates src/engines/emu/a64/core/{ops,exec}.ts: the numbers of the decoded operations and the interpreter loop.
- * The loop is one dense switch (a Wasm br_table) with a case for each hot operation; written out by hand its 250 cases
- * would be one idea in 250 copies. Run: npx tsx scripts/gen-exec.ts
+ * Generates src/engines/emu/a64/core/{ops,exec-hot,exec-cold}.ts: the numbers of the decoded operations and the two
+ * halves of the interpreter loop. Each half is one dense switch (a Wasm br_table); written out by hand its cases would
+ * be one idea in 400 copies. Run: npx tsx scripts/gen-exec.ts
+ *
+ * hot() does what needs no call at all, so that V8 keeps its few variables in registers: one call inside of the loop,
+ * even on a path that is never taken, costs a third of the speed. What is inside of COLD(...) runs in cold(), which
+ * does one operation and may call whatever it needs.
  *
  * A body is AssemblyScript with these abbreviations:
  *   RN RM RA  64-bit source registers      RNW RMW RAW  their low 32 bits (u32)
  *   SETX(e)   rd = e (64 bits)             SETW(e)      rd = zero-extended 32 bits
  *   IMM       the 64-bit immediate         LO HI        its halves as i32
  *   NEXT      the next instruction         TAKE(d)      branch by d bytes of decoded operations, within the page
- *   JUMP(e)   branch to virtual address e  NOTE         makes the instruction count known to what may read time
+ *   JUMP(e)   branch to virtual address e  NZCV         the flags now; BIT(m) whether bit NZCV of mask m is set
+ *   COLD(...) the part that hot() leaves to cold()
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -25,15 +30,15 @@ const access = (name: string, mode: string, body: string) => {
   family.push([`${name}_${mode}`, body]);
   if (mode === 'IMM' || mode === 'POST' || mode === 'PRE') {
     const onSp = body.replace(/\bRN\b/g, 'SP').replace(/\bSETN\(/g, 'SETSP(');
-    family.push([`${name}_${mode}_SP`, `if ((SP & 15) != 0 && !stackAligned()) break; ${onSp}`]);
+    family.push([`${name}_${mode}_SP`, `if ((SP & 15) != 0) { COLD(if (!stackAligned()) break;) } ${onSp}`]);
   }
 };
 
 // --- Immediate and register arithmetic -------------------------------------------------------------------------
-op('DECODE', 'decodeAt(ip); continue;');
+op('DECODE', 'COLD(decodeAt(ip); return AGAIN;)');
 op('PAGE_END', 'acc -= 16; JUMP(load<u64>(0, PAGE_VA) + 4096)');
 op('STEP_END', 'acc -= 16; target = pcOf(ip); why = LEAVE_AT; break;');
-op('UNDEFINED', 'raiseUndefined(); break;');
+op('UNDEFINED', 'COLD(raiseUndefined(); break;)');
 op('NOP', 'NEXT');
 op('ADR', 'SETX(pcOf(ip) + IMM) NEXT');
 op('ADRP', 'SETX((pcOf(ip) & ~(<u64>0xfff)) + IMM) NEXT');
@@ -122,12 +127,43 @@ op('REV_X', 'SETX(bswap<u64>(RN)) NEXT');
 op('REV_W', 'SETW(bswap<u32>(RNW)) NEXT');
 for (const [w, t] of [['X', 'u64'], ['W', 'u32']] as const) {
   const [n, m, set] = w === 'X' ? ['RN', 'RM', 'SETX'] : ['RNW', 'RMW', 'SETW'];
-  op(`CSEL_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : ${m}) NEXT`);
-  op(`CSINC_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : ${m} + 1) NEXT`);
-  op(`CSINV_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : ~${m}) NEXT`);
-  op(`CSNEG_${w}`, `${set}(conditionHolds(<u32>LO) ? ${n} : <${t}>0 - ${m}) NEXT`);
+  op(`CSEL_${w}`, `${set}(BIT(<u32>LO) ? ${n} : ${m}) NEXT`);
+  op(`CSINC_${w}`, `${set}(BIT(<u32>LO) ? ${n} : ${m} + 1) NEXT`);
+  op(`CSINV_${w}`, `${set}(BIT(<u32>LO) ? ${n} : ~${m}) NEXT`);
+  op(`CSNEG_${w}`, `${set}(BIT(<u32>LO) ? ${n} : <${t}>0 - ${m}) NEXT`);
 }
-op('DP', 'execDp(<u32>LO); NEXT'); // every other data-processing instruction, from its encoding
+for (const [w, n, m, shift] of [['X', 'RN', 'RM', ''], ['W', '<u64>RNW', '<u64>RMW', ' << 32']] as const)
+  for (const [kind, sub] of [['CCMP', 'SUB'], ['CCMN', 'ADD']] as const) {
+    // HI is the mask of the condition, LO the flags if it fails; the immediate form has its operand in rm.
+    op(`${kind}_${w}`, `if (BIT(<u32>HI)) { setFlags(FLAGS_${sub}, ${n}${shift}, ${m}${shift}); NEXT } setNZCV(<u32>LO); NEXT`);
+    op(`${kind}_IMM_${w}`, `if (BIT(<u32>HI)) { setFlags(FLAGS_${sub}, ${n}${shift}, <u64>load<u16>(ip, 6)${shift}); NEXT } setNZCV(<u32>LO); NEXT`);
+  }
+op('SUBS_LSL_X', 'const a = RN; const b = RM << IMM; SETX(a - b) setFlags(FLAGS_SUB, a, b); NEXT');
+op('SUBS_UXTW', 'const a = RN; const b = <u64>RMW << IMM; SETX(a - b) setFlags(FLAGS_SUB, a, b); NEXT');
+op('SUBS_SXTW', 'const a = RN; const b = <u64><i64><i32>RMW << IMM; SETX(a - b) setFlags(FLAGS_SUB, a, b); NEXT');
+op('SUB_UXTW', 'SETX(RN - (<u64>RMW << IMM)) NEXT');
+op('SUB_SXTW', 'SETX(RN - (<u64><i64><i32>RMW << IMM)) NEXT');
+op('ADD_UXTX', 'SETX(RN + (RM << IMM)) NEXT'); // the form with SP
+op('SUB_UXTX', 'SETX(RN - (RM << IMM)) NEXT');
+op('ADD_LSR_X', 'SETX(RN + (RM >> IMM)) NEXT');
+op('SUB_LSR_X', 'SETX(RN - (RM >> IMM)) NEXT');
+op('ADD_ASR_X', 'SETX(RN + <u64>(<i64>RM >> <i64>IMM)) NEXT');
+op('SUB_LSL_W', 'SETW(RNW - (RMW << <u32>LO)) NEXT');
+op('ADD_LSR_W', 'SETW(RNW + (RMW >> <u32>LO)) NEXT');
+op('ORR_LSR_X', 'SETX(RN | (RM >> IMM)) NEXT');
+op('ORR_LSR_W', 'SETW(RNW | (RMW >> <u32>LO)) NEXT');
+op('AND_LSR_X', 'SETX(RN & (RM >> IMM)) NEXT');
+op('AND_LSL_X', 'SETX(RN & (RM << IMM)) NEXT');
+op('EOR_ROR_X', 'SETX(RN ^ rotr<u64>(RM, IMM)) NEXT');
+op('EOR_ROR_W', 'SETW(RNW ^ rotr<u32>(RMW, <u32>LO)) NEXT');
+op('EOR_ASR_X', 'SETX(RN ^ <u64>(<i64>RM >> <i64>IMM)) NEXT');
+op('BIC_LSL_X', 'SETX(RN & ~(RM << IMM)) NEXT');
+op('RORV_X', 'SETX(rotr<u64>(RN, RM)) NEXT');
+op('RORV_W', 'SETW(rotr<u32>(RNW, RMW)) NEXT');
+op('SDIV_X', 'const b = RM; SETX(b == 0 ? 0 : <i64>b == -1 ? <u64>0 - RN : <u64>(<i64>RN / <i64>b)) NEXT');
+op('SDIV_W', 'const b = RMW; SETW(b == 0 ? <u32>0 : <i32>b == -1 ? <u32>0 - RNW : <u32>(<i32>RNW / <i32>b)) NEXT');
+op('UMULH', 'const a = RN; const b = RM; const m = (a >> 32) * (b & 0xffff_ffff) + (((a & 0xffff_ffff) * (b & 0xffff_ffff)) >> 32); const k = (a & 0xffff_ffff) * (b >> 32) + (m & 0xffff_ffff); SETX((a >> 32) * (b >> 32) + (m >> 32) + (k >> 32)) NEXT');
+op('DP', 'COLD(execDp(<u32>LO); NEXT)'); // every other data-processing instruction, from its encoding
 
 // --- Branches ---------------------------------------------------------------------------------------------------
 op('B', 'TAKE(LO)');
@@ -135,22 +171,22 @@ op('B_FAR', 'JUMP(pcOf(ip) + IMM)');
 op('BL', 'store<u64>(30 << 3, pcOf(ip) + 4, XREGS); TAKE(LO)');
 op('BL_FAR', 'const pc = pcOf(ip); store<u64>(30 << 3, pc + 4, XREGS); JUMP(pc + IMM)');
 op('BR', 'JUMP(RN)');
-op('BLR', 'target = RN; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); why = JUMP_TO; break;');
+op('BLR', 'const to = RN; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); JUMP(to)');
 op('CBZ_X', 'if (RN == 0) { TAKE(LO) } NEXT');
 op('CBNZ_X', 'if (RN != 0) { TAKE(LO) } NEXT');
 op('CBZ_W', 'if (RNW == 0) { TAKE(LO) } NEXT');
 op('CBNZ_W', 'if (RNW != 0) { TAKE(LO) } NEXT');
 op('TBZ', 'if (((RN >> <u64>load<u16>(ip, 6)) & 1) == 0) { TAKE(LO) } NEXT');
 op('TBNZ', 'if (((RN >> <u64>load<u16>(ip, 6)) & 1) != 0) { TAKE(LO) } NEXT');
-op('BCOND', 'if (conditionHolds(<u32>load<u16>(ip, 6))) { TAKE(LO) } NEXT');
-op('BCOND_FAR', 'if (branchTaken(<u32>HI)) { JUMP(pcOf(ip) + <u64><i64>LO) } NEXT');
+op('BCOND', 'if (BIT(<u32>HI)) { TAKE(LO) } NEXT');
+op('BCOND_FAR', 'COLD(if (branchTaken(<u32>HI)) { JUMP(pcOf(ip) + <u64><i64>LO) } NEXT)');
 // A compare and the conditional branch behind it in one operation; LO is the immediate, HI the branch.
 const CONDITIONS: Record<string, string> = {
   EQ: 'a == b', NE: 'a != b', HS: 'a >= b', LO: 'a < b', HI: 'a > b', LS: 'a <= b',
   GE: '<i64>a >= <i64>b', LT: '<i64>a < <i64>b', GT: '<i64>a > <i64>b', LE: '<i64>a <= <i64>b',
 };
 const SKIP = 'ip += 32; continue;';
-const TAKE2 = '{ const t = ip + HI; acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; }';
+const TAKE2 = '{ const t = ip + HI; acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }';
 for (const [name, , body] of flagOps)
   for (const [c, test] of Object.entries(CONDITIONS))
     op(`${name}_B_${c}`, `${body} setFlags(FLAGS_SUB, a, b); if (${test}) ${TAKE2} ${SKIP}`);
@@ -190,73 +226,101 @@ for (const [name, [size, host, slow]] of Object.entries(LOADS))
     const write = after === '' ? '' : after;
     access(name, mode,
       `const va = ${va}; ${LOOKUP(size, false)} { const h = hostAddress(e, va); ${write} SETX(${host}) NEXT } ` +
-        `NOTE const v = slowLoad(va, ${size}, tlb); ${FAULTED} ${write} SETX(${slow}) NEXT`,
+        `COLD(const v = slowLoad(va, ${size}, tlb); ${FAULTED} ${write} SETX(${slow}) NEXT)`,
     );
   }
 for (const [name, [size, type]] of Object.entries(STORES))
   for (const [mode, [va, after]] of Object.entries(ADDRESSES))
     access(name, mode,
       `const va = ${va}; ${LOOKUP(size, true)} { store<${type}>(hostAddress(e, va), <${type}>RD); ${after} NEXT } ` +
-        `NOTE slowStore(va, ${size}, RD, tlb); ${FAULTED} ${after} NEXT`,
+        `COLD(slowStore(va, ${size}, RD, tlb); ${FAULTED} ${after} NEXT)`,
     );
 // Pairs: RM holds the second register.
 for (const mode of ['IMM', 'POST', 'PRE'] as const) {
   const [va, after] = ADDRESSES[mode]!;
   access('LDP_X', mode,
     `const va = ${va}; ${LOOKUP(16, false)} { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); ${after} SETX(a) SETM(b) NEXT } ` +
-      `NOTE const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT`,
+      `COLD(const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT)`,
   );
   access('STP_X', mode,
     `const va = ${va}; ${LOOKUP(16, true)} { const h = hostAddress(e, va); store<u64>(h, RD); store<u64>(h, RM, 8); ${after} NEXT } ` +
-      `NOTE storePair(va, 8, RD, RM, tlb); ${FAULTED} ${after} NEXT`,
+      `COLD(storePair(va, 8, RD, RM, tlb); ${FAULTED} ${after} NEXT)`,
   );
   access('LDP_W', mode,
     `const va = ${va}; ${LOOKUP(8, false)} { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); ${after} SETX(a) SETM(b) NEXT } ` +
-      `NOTE const a = slowRead(va, 4, tlb); ${FAULTED} const b = slowRead(va + 4, 4, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT`,
+      `COLD(const a = slowRead(va, 4, tlb); ${FAULTED} const b = slowRead(va + 4, 4, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT)`,
   );
   access('STP_W', mode,
     `const va = ${va}; ${LOOKUP(8, true)} { const h = hostAddress(e, va); store<u32>(h, RDW); store<u32>(h, RMW, 4); ${after} NEXT } ` +
-      `NOTE storePair(va, 4, <u64>RDW, <u64>RMW, tlb); ${FAULTED} ${after} NEXT`,
+      `COLD(storePair(va, 4, <u64>RDW, <u64>RMW, tlb); ${FAULTED} ${after} NEXT)`,
   );
 }
-op('LDR_LIT_X', `const va = pcOf(ip) + IMM; NOTE const v = readTable(tlb, va, 8); ${FAULTED} SETX(v) NEXT`);
-op('LDR_LIT_W', `const va = pcOf(ip) + IMM; NOTE const v = readTable(tlb, va, 4); ${FAULTED} SETX(v) NEXT`);
-op('LDR_LIT_SW', `const va = pcOf(ip) + IMM; NOTE const v = readTable(tlb, va, 4); ${FAULTED} SETX(<u64><i64><i32>v) NEXT`);
-op('MEM', `NOTE execMemory(<u32>LO, pcOf(ip)); ${FAULTED} NEXT`); // every other load or store, from its encoding
+op('LDR_LIT_X', `const va = pcOf(ip) + IMM; ${LOOKUP(8, false)} { const h = hostAddress(e, va); SETX(load<u64>(h)) NEXT } COLD(const v = slowLoad(va, 8, tlb); ${FAULTED} SETX(v) NEXT)`);
+op('LDR_LIT_W', `const va = pcOf(ip) + IMM; ${LOOKUP(4, false)} { const h = hostAddress(e, va); SETX(<u64>load<u32>(h)) NEXT } COLD(const v = slowLoad(va, 4, tlb); ${FAULTED} SETX(v) NEXT)`);
+op('LDR_LIT_SW', `const va = pcOf(ip) + IMM; ${LOOKUP(4, false)} { const h = hostAddress(e, va); SETX(<u64><i64>load<i32>(h)) NEXT } COLD(const v = slowLoad(va, 4, tlb); ${FAULTED} SETX(<u64><i64><i32>v) NEXT)`);
+op('MEM', `COLD(execMemory(<u32>LO, pcOf(ip)); ${FAULTED} NEXT)`); // every other load or store, from its encoding
 
 // --- Floating point and SIMD: RD, RN, RM are byte offsets of V registers ------------------------------------------
-const FP = 'if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); break; }';
-op('FP', `${FP} execFp(<u32>load<u16>(ip, 2), <u32>LO); NEXT`);
-op('SIMD', `${FP} execSimd(<u32>load<u16>(ip, 2), <u32>LO); NEXT`);
-op('SIMD_MEM', `${FP} NOTE if (!execSimdMemory(<u32>load<u16>(ip, 2), <u32>LO)) break; NEXT`);
-op('FP_MEM', `${FP} NOTE execFpMemory(<u32>LO, pcOf(ip)); ${FAULTED} NEXT`);
+const FP = 'if (load<u32>(0, FP_ENABLED) == 0) { COLD(raiseFpAccess(); break;) }';
+op('FP', `COLD(${FP} execFp(<u32>load<u16>(ip, 2), <u32>LO); NEXT)`);
+op('SIMD', `COLD(${FP} execSimd(<u32>load<u16>(ip, 2), <u32>LO); NEXT)`);
+op('SIMD_MEM', `COLD(${FP} if (!execSimdMemory(<u32>load<u16>(ip, 2), <u32>LO)) break; NEXT)`);
+op('FP_MEM', `COLD(${FP} execFpMemory(<u32>LO, pcOf(ip)); ${FAULTED} NEXT)`);
 const VD = '<u32>load<u16>(ip, 2)';
 const VN = '<u32>load<u16>(ip, 4)';
 const VM = '<u32>load<u16>(ip, 6)';
-const fp2 = (name: string, size: 'f64' | 'f32', f: string) => {
-  const t = size === 'f64' ? 'u64' : 'u32';
-  op(
-    name,
-    `${FP} const a = load<${t}>(${VN}, VREGS); const b = load<${t}>(${VM}, VREGS); ` +
-      `const r = load<u32>(0, FP_FAST) != 0 ? ${f}Fast(a, b) : ${f}(a, b); store<u64>(${VD}, <u64>r, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`,
-  );
-};
-const fp3 = (name: string, size: 'f64' | 'f32', negateProduct: boolean) => {
-  const t = size === 'f64' ? 'u64' : 'u32';
-  const sign = size === 'f64' ? '0x8000000000000000' : '0x80000000';
-  const a = `load<${t}>(<u32>HI, VREGS)`;
-  const n = negateProduct ? `(load<${t}>(${VN}, VREGS) ^ ${sign})` : `load<${t}>(${VN}, VREGS)`;
-  op(
-    name,
-    `${FP} const a = ${a}; const n = ${n}; const m = load<${t}>(${VM}, VREGS); ` +
-      `const r = load<u32>(0, FP_FAST) != 0 ? ${size}MulAddFast(a, n, m) : ${size}MulAdd(a, n, m); store<u64>(${VD}, <u64>r, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`,
-  );
-};
-for (const [s, t] of [['D', 'f64'], ['S', 'f32']] as const) {
-  for (const f of ['Add', 'Sub', 'Mul', 'Div']) fp2(`F${f.toUpperCase()}_${s}`, t, `${t}${f}`);
-  fp3(`FMADD_${s}`, t, false);
-  fp3(`FMSUB_${s}`, t, true);
+/** Writes a scalar result and clears the rest of the register. */
+const setV = (value: string) => `store<u64>(${VD}, <u64>${value}, VREGS); store<u64>(${VD}, 0, VREGS + 8);`;
+for (const [s, f, t] of [['D', 'f64', 'u64'], ['S', 'f32', 'u32']] as const) {
+  const sign = s === 'D' ? '0x8000000000000000' : '0x80000000';
+  const a = `const a = load<${t}>(${VN}, VREGS);`;
+  const ab = `${a} const b = load<${t}>(${VM}, VREGS);`;
+  // The host's operation while FP_FAST is set and its result can have raised nothing but Inexact (fp-fast.ts).
+  const fast = (r: string, check: string) => `if (load<u32>(0, FP_FAST) != 0) { const r = ${r}; if (${check}<${t}>(r)) { ${setV('r')} NEXT } }`;
+  const native = (e: string) => `reinterpret<${t}>(${e})`;
+  const A = `reinterpret<${f}>(a)`;
+  const B = `reinterpret<${f}>(b)`;
+  for (const [name, e, check] of [['Add', `${A} + ${B}`, 'isOrdinary'], ['Sub', `${A} - ${B}`, 'isOrdinary'], ['Mul', `${A} * ${B}`, 'isSafe'], ['Div', `${A} / ${B}`, 'isSafe']] as const)
+    op(`F${name.toUpperCase()}_${s}`, `${FP} ${ab} ${fast(native(e), check)} COLD(const r = ${f}${name}(a, b); ${setV('r')} NEXT)`);
+  op(`FSQRT_${s}`, `${FP} ${a} ${fast(native(`sqrt<${f}>(${A})`), 'isOrdinary')} COLD(const r = ${f}Sqrt(a); ${setV('r')} NEXT)`);
+  for (const [name, n] of [['FMADD', 'a'], ['FMSUB', `a ^ ${sign}`]] as const)
+    op(
+      `${name}_${s}`,
+      `${FP} ${ab} const n = ${n}; const c = load<${t}>(<u32>HI, VREGS); ` +
+        `if (load<u32>(0, FP_FAST) != 0 && ${f}MulAddIsFast(c, n, b)) { ${setV(`${f}MulAddExact(c, n, b)`)} NEXT } COLD(const r = ${f}MulAdd(c, n, b); ${setV('r')} NEXT)`,
+    );
+  op(`FCMP_${s}`, `${FP} ${ab} const x = ${A}; const y = ${B}; if (load<u32>(0, FP_FAST) != 0) { if (x < y) { setNZCV(8); NEXT } if (x > y) { setNZCV(2); NEXT } if (x == y) { setNZCV(6); NEXT } } COLD(setNZCV(<u32>fpCompare<${t}>(a, b, LO != 0)); NEXT)`);
+  op(`FCMP_ZERO_${s}`, `${FP} ${a} const x = ${A}; if (load<u32>(0, FP_FAST) != 0) { if (x < 0) { setNZCV(8); NEXT } if (x > 0) { setNZCV(2); NEXT } if (x == 0) { setNZCV(6); NEXT } } COLD(setNZCV(<u32>fpCompare<${t}>(a, 0, LO != 0)); NEXT)`);
+  op(`FCSEL_${s}`, `${FP} ${ab} ${setV('(BIT(<u32>LO) ? a : b)')} NEXT`);
+  op(`FNEG_${s}`, `${FP} ${a} ${setV(`(a ^ ${sign})`)} NEXT`);
+  op(`FABS_${s}`, `${FP} ${a} ${setV(`(a & ~<${t}>${sign})`)} NEXT`);
+  op(`SCVTF_${s}_X`, `${FP} if (load<u32>(0, FP_FAST) != 0) { ${setV(native(`<${f}><i64>RN`))} NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
+  op(`SCVTF_${s}_W`, `${FP} if (load<u32>(0, FP_FAST) != 0) { ${setV(native(`<${f}><i32>RNW`))} NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
 }
+op('FCVTZS_X_D', `${FP} const x = load<f64>(${VN}, VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 9223372036854775808.0) { SETX(<u64>i64(x)) NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
+op('FCVTZS_W_D', `${FP} const x = load<f64>(${VN}, VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 2147483648.0) { SETW(<u32>i32(x)) NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
+op('FMOV_X_D', `${FP} SETX(load<u64>(${VN}, VREGS)) NEXT`);
+op('FMOV_D_X', `${FP} store<u64>(${VD}, RN, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
+op('FMOV_W_S', `${FP} SETX(<u64>load<u32>(${VN}, VREGS)) NEXT`);
+op('FMOV_S_W', `${FP} store<u64>(${VD}, <u64>RNW, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
+// Both lanes or neither: a lane that needs care sends the operation to execFp().
+for (const [name, e, check] of [['FADD_2D', 'f64x2.add(a, b)', 'isOrdinary'], ['FMUL_2D', 'f64x2.mul(a, b)', 'isSafe'], ['FSUB_2D', 'f64x2.sub(a, b)', 'isOrdinary']] as const)
+  op(
+    name,
+    `${FP} const a = v128.load(${VN}, VREGS); const b = v128.load(${VM}, VREGS); const r = ${e}; ` +
+      `if (load<u32>(0, FP_FAST) != 0 && ${check}<u64>(i64x2.extract_lane(r, 0)) && ${check}<u64>(i64x2.extract_lane(r, 1))) { v128.store(${VD}, r, VREGS); NEXT } COLD(execFp(<u32>HI, <u32>LO); NEXT)`,
+  );
+for (const [name, sign] of [['FMLA_2D', ''], ['FMLS_2D', ' ^ 0x8000000000000000']] as const)
+  op(
+    name,
+    `${FP} const c0 = load<u64>(${VD}, VREGS); const c1 = load<u64>(${VD}, VREGS + 8); const a0 = load<u64>(${VN}, VREGS)${sign}; const a1 = load<u64>(${VN}, VREGS + 8)${sign}; ` +
+      `const b0 = load<u64>(${VM}, VREGS); const b1 = load<u64>(${VM}, VREGS + 8); ` +
+      `if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c0, a0, b0) && f64MulAddIsFast(c1, a1, b1)) { store<u64>(${VD}, f64MulAddExact(c0, a0, b0), VREGS); store<u64>(${VD}, f64MulAddExact(c1, a1, b1), VREGS + 8); NEXT } COLD(execFp(<u32>HI, <u32>LO); NEXT)`,
+  );
+op('DUP_2D_X', `${FP} const v = RN; store<u64>(${VD}, v, VREGS); store<u64>(${VD}, v, VREGS + 8); NEXT`);
+op('UMOV_X', `${FP} SETX(load<u64>(${VN} + <u32>LO, VREGS)) NEXT`);
+op('UMOV_W', `${FP} SETX(<u64>load<u32>(${VN} + <u32>LO, VREGS)) NEXT`);
+op('MOVI_V', `${FP} store<u64>(${VD}, IMM, VREGS); store<u64>(${VD}, IMM, VREGS + 8); NEXT`);
 op('FMOV_D', `${FP} store<u64>(${VD}, load<u64>(${VN}, VREGS), VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
 op('FMOV_S', `${FP} store<u64>(${VD}, <u64>load<u32>(${VN}, VREGS), VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
 const LANES = `const a = v128.load(${VN}, VREGS); const b = v128.load(${VM}, VREGS);`;
@@ -268,20 +332,20 @@ for (const [name, f] of [
 for (const [mode, [va, after]] of Object.entries(ADDRESSES)) {
   access('LDR_Q', mode,
     `${FP} const va = ${va}; ${LOOKUP(16, false)} { v128.store(${VD}, v128.load(hostAddress(e, va)), VREGS); ${after} NEXT } ` +
-      `NOTE const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, b, VREGS + 8); ${after} NEXT`,
+      `COLD(const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, b, VREGS + 8); ${after} NEXT)`,
   );
   access('STR_Q', mode,
     `${FP} const va = ${va}; ${LOOKUP(16, true)} { v128.store(hostAddress(e, va), v128.load(${VD}, VREGS)); ${after} NEXT } ` +
-      `NOTE storePair(va, 8, load<u64>(${VD}, VREGS), load<u64>(${VD}, VREGS + 8), tlb); ${FAULTED} ${after} NEXT`,
+      `COLD(storePair(va, 8, load<u64>(${VD}, VREGS), load<u64>(${VD}, VREGS + 8), tlb); ${FAULTED} ${after} NEXT)`,
   );
   for (const [s, size, t] of [['D', 8, 'u64'], ['S', 4, 'u32']] as const) {
     access(`LDR_${s}`, mode,
       `${FP} const va = ${va}; ${LOOKUP(size, false)} { store<u64>(${VD}, <u64>load<${t}>(hostAddress(e, va)), VREGS); store<u64>(${VD}, 0, VREGS + 8); ${after} NEXT } ` +
-        `NOTE const a = slowLoad(va, ${size}, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, 0, VREGS + 8); ${after} NEXT`,
+        `COLD(const a = slowLoad(va, ${size}, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, 0, VREGS + 8); ${after} NEXT)`,
     );
     access(`STR_${s}`, mode,
       `${FP} const va = ${va}; ${LOOKUP(size, true)} { store<${t}>(hostAddress(e, va), load<${t}>(${VD}, VREGS)); ${after} NEXT } ` +
-        `NOTE slowStore(va, ${size}, <u64>load<${t}>(${VD}, VREGS), tlb); ${FAULTED} ${after} NEXT`,
+        `COLD(slowStore(va, ${size}, <u64>load<${t}>(${VD}, VREGS), tlb); ${FAULTED} ${after} NEXT)`,
     );
   }
 }
@@ -289,52 +353,87 @@ for (const mode of ['IMM', 'POST', 'PRE'] as const) {
   const [va, after] = ADDRESSES[mode]!;
   access('LDP_Q', mode,
     `${FP} const va = ${va}; ${LOOKUP(32, false)} { const h = hostAddress(e, va); v128.store(${VD}, v128.load(h), VREGS); v128.store(${VM}, v128.load(h, 16), VREGS); ${after} NEXT } ` +
-      `NOTE if (!slowLoadPairQ(va, ${VD}, ${VM}, tlb)) break; ${after} NEXT`,
+      `COLD(if (!slowLoadPairQ(va, ${VD}, ${VM}, tlb)) break; ${after} NEXT)`,
   );
   access('STP_Q', mode,
     `${FP} const va = ${va}; ${LOOKUP(32, true)} { const h = hostAddress(e, va); v128.store(h, v128.load(${VD}, VREGS)); v128.store(h, v128.load(${VM}, VREGS), 16); ${after} NEXT } ` +
-      `NOTE slowStorePairQ(va, ${VD}, ${VM}, tlb); ${FAULTED} ${after} NEXT`,
+      `COLD(slowStorePairQ(va, ${VD}, ${VM}, tlb); ${FAULTED} ${after} NEXT)`,
   );
 }
 
 // --- What may change the context --------------------------------------------------------------------------------
-op('ATOMIC', `NOTE execAtomic(<u32>LO); ${FAULTED} NEXT`);
-op('SYSTEM', 'NOTE target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;');
-op('DC_ZVA', `if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; const va = RN & ~(<u64>63); ${LOOKUP(64, true)} { memory.fill(hostAddress(e, va), 0, 64); NEXT } NOTE slowZero(va, tlb); ${FAULTED} NEXT`);
+op('ATOMIC', `COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
+op('LDAR_X', `const va = RN; ${LOOKUP(8, false)} { if ((va & 7) == 0) { SETX(load<u64>(hostAddress(e, va))) NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
+op('LDAR_W', `const va = RN; ${LOOKUP(4, false)} { if ((va & 3) == 0) { SETX(<u64>load<u32>(hostAddress(e, va))) NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
+op('STLR_X', `const va = RN; ${LOOKUP(8, true)} { if ((va & 7) == 0) { store<u64>(hostAddress(e, va), RD); NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
+op('STLR_W', `const va = RN; ${LOOKUP(4, true)} { if ((va & 3) == 0) { store<u32>(hostAddress(e, va), RDW); NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
+op('SYSTEM', 'COLD(target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;)');
+const SYSTEM = 'COLD(target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;)';
+// The state field of a register that reads without side effects at EL1 is in rn; TPIDR_EL0 also at EL0.
+op('MRS_FIELD', `if (load<u32>(0, EL) != 0) { SETX(load<u64>(<u32>load<u16>(ip, 4))) NEXT } ${SYSTEM}`);
+op('MRS_TPIDR_EL0', 'SETX(load<u64>(0, TPIDR_EL0)) NEXT');
+op('MRS_SP_EL0', `if (load<u32>(0, SPSEL) != 0) { SETX(load<u64>(0, SP_EL0)) NEXT } ${SYSTEM}`);
+op('MRS_DAIF', `if (load<u32>(0, EL) != 0) { SETX(<u64>load<u32>(0, DAIF)) NEXT } ${SYSTEM}`);
+// Masking interrupts takes effect at once; unmasking may have one to take. PSTATE.D concerns the debug state.
+op('MSR_DAIFSET', `if (load<u32>(0, EL) != 0) { store<u32>(0, load<u32>(0, DAIF) | <u32>load<u16>(ip, 6), DAIF); NEXT } ${SYSTEM}`);
+op('MSR_DAIFCLR', `if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0) { store<u32>(0, load<u32>(0, DAIF) & ~<u32>load<u16>(ip, 6), DAIF); NEXT } ${SYSTEM}`);
+op('MSR_DAIF', `const v = RDW; if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0 && ((v ^ load<u32>(0, DAIF)) & 0x200) == 0) { store<u32>(0, v & 0x3c0, DAIF); NEXT } ${SYSTEM}`);
+op('DC_ZVA', `const va = RN & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { ${LOOKUP(64, true)} { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); NEXT } } COLD(if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; slowZero(va, tlb); ${FAULTED} NEXT)`);
 
 for (const family of families.values()) ops.push(...family);
 
-function expand(body: string): string {
+/** Replaces each NAME(argument) of `s`, the argument being whatever the parentheses enclose. */
+function replaceMacro(s: string, name: string, make: (argument: string) => string): string {
+  const pattern = new RegExp(`\\b${name}\\(`);
+  for (let at = s.search(pattern); at >= 0; at = s.search(pattern)) {
+    let depth = 0;
+    let end = at + name.length;
+    do {
+      if (s[end] === '(') depth++;
+      if (s[end] === ')') depth--;
+      end++;
+    } while (depth > 0);
+    s = s.slice(0, at) + make(s.slice(at + name.length + 1, end - 1)) + s.slice(end);
+  }
+  return s;
+}
+
+/** A body as it stands in hot() or in cold(). */
+function expand(body: string, hot: boolean): string {
   // The cast is no ornament: inside <u64>(...) a bare load<u32> would widen at once and the sum be a 64-bit one.
   const reg = (at: number, type: string) => `<${type}>load<${type}>(<u32>load<u16>(ip, ${at}), XREGS)`;
   const set = (at: number, e: string) => `store<u64>(<u32>load<u16>(ip, ${at}), ${e}, XREGS);`;
   let s = body;
-  for (const [macro, make] of [
-    ['SETX', (e: string) => set(2, e)],
-    ['SETW', (e: string) => set(2, `<u64><u32>(${e})`)],
-    ['SETN', (e: string) => set(4, e)],
-    ['SETM', (e: string) => set(6, e)],
-    ['SETSP', (e: string) => `store<u64>(31 << 3, ${e}, XREGS);`],
-    ['TAKE', (d: string) => `{ const t = ip + ${d}; acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { target = pcOf(ip); why = LEAVE_AT_TAKEN; break; } continue; }`],
-    ['JUMP', (e: string) => `target = ${e}; why = JUMP_TO; break;`],
-  ] as const) {
-    for (let at = s.search(new RegExp(`\\b${macro}\\(`)); at >= 0; at = s.search(new RegExp(`\\b${macro}\\(`))) {
-      let depth = 0;
-      let end = at + macro.length;
-      do {
-        if (s[end] === '(') depth++;
-        if (s[end] === ')') depth--;
-        end++;
-      } while (depth > 0);
-      s = s.slice(0, at) + make(s.slice(at + macro.length + 1, end - 1)) + s.slice(end);
-    }
-  }
+  const macros: Record<string, (argument: string) => string> = {
+    COLD: a => (hot ? '{ why = COLD_OP; break; }' : a),
+    SETX: e => set(2, e),
+    SETW: e => set(2, `<u64>(${e})`),
+    SETN: e => set(4, e),
+    SETM: e => set(6, e),
+    SETSP: e => `store<u64>(31 << 3, ${e}, XREGS);`,
+    BIT: m => `((${m} >> nzcvNow()) & 1) != 0`,
+    TAKE: d =>
+      hot
+        ? `{ const t = ip + ${d}; acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }`
+        : 'unreachable();',
+    // Within the page, or to a page that the TLB and the decode cache know; enterPage() finds the others.
+    JUMP: e =>
+      hot
+        ? `{ target = ${e}; const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; ` +
+          'if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); ' +
+          'else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { ' +
+          'const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); ' +
+          'if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } ' +
+          'if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }'
+        : `target = ${e}; return JUMP_TO;`,
+  };
+  for (const [name, make] of Object.entries(macros)) s = replaceMacro(s, name, make);
+  if (!hot) s = s.replace(/\bip \+= 32; continue;/g, 'unreachable();').replace(/\bbreak;/g, 'return why;');
   return s
     .replace(/\bRNW\b/g, reg(4, 'u32')).replace(/\bRMW\b/g, reg(6, 'u32')).replace(/\bRDW\b/g, reg(2, 'u32'))
     .replace(/\bSP\b/g, 'load<u64>(31 << 3, XREGS)').replace(/\bRN\b/g, reg(4, 'u64')).replace(/\bRM\b/g, reg(6, 'u64')).replace(/\bRD\b/g, reg(2, 'u64'))
     .replace(/\bRAW\b/g, '<u32>load<u32>(<u32>LO, XREGS)').replace(/\bRA\b/g, 'load<u64>(<u32>LO, XREGS)')
-    .replace(/\bNEXT\b/g, '{ ip += 16; continue; }')
-    .replace(/\bNOTE\b/g, 'noteCount(<u32>(acc + ip) >> 4);')
+    .replace(/\bNEXT\b/g, hot ? '{ ip += 16; continue; }' : 'return CONTINUE;')
     .replace(/\bIMM\b/g, 'load<u64>(ip, 8)').replace(/\bLO\b/g, 'load<i32>(ip, 8)').replace(/\bHI\b/g, 'load<i32>(ip, 12)');
 }
 
@@ -345,8 +444,14 @@ writeFileSync(
   `${header}\n/** What a decoded operation is; the first u16 of its 16 bytes. 0 asks for decoding. */\n` +
     ops.map(([name], i) => `export const ${name}: u32 = ${i};`).join('\n') + '\n',
 );
-const template = readFileSync(new URL('exec.template.ts', core), 'utf8');
-writeFileSync(
-  new URL('exec.ts', core),
-  header + template.replace(/^.*@cases.*$/m, () => ops.map(([name, body], i) => `      // ${name}\n      case ${i}: {\n        ${expand(body)}\n      }`).join('\n')),
-);
+for (const half of ['hot', 'cold']) {
+  const cases = ops.flatMap(([name, body], i) => {
+    if (half === 'cold' && !body.includes('COLD(')) return [];
+    return [`      // ${name}\n      case ${i}: {\n        ${expand(body, half === 'hot')}\n      }`];
+  });
+  const template = readFileSync(new URL(`exec-${half}.template.ts`, core), 'utf8');
+  writeFileSync(
+    new URL(`exec-${half}.ts`, core),
+    `${header}// long: one case for each decoded operation.\n${template.replace(/^.*@cases.*$/m, () => cases.join('\n'))}`,
+  );
+}

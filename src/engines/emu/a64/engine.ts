@@ -17,6 +17,9 @@ const PPI_PHYSICAL_TIMER = 30;
 /** A machine in which every vCPU waits by WFE looks again after this long, as the timer's event stream would make it. */
 const EVENT_STREAM_NS = 100_000;
 
+/** The deadline of a timer that is not armed. */
+const NEVER = 0xffff_ffff_ffff_ffffn;
+
 /** Options of {@link A64Engine}. */
 export interface A64EngineOptions {
   readonly cpus: number;
@@ -213,11 +216,16 @@ export class A64Engine implements Engine {
     const slice = cpus === 1 ? SLICE : SMP_SLICE;
     if (this.#virtual === undefined) return slice;
     const { exports } = this.#core;
-    const deadline = exports.timerDeadline();
-    if (deadline === 0xffff_ffff_ffff_ffffn) return slice;
+    const deadline = this.#timerDeadline();
+    if (deadline === NEVER) return slice;
     // One instruction is one nanosecond (core/timer.ts).
     const ns = (Number(deadline - exports.readCounter()) * 1e9) / this.counterHz;
     return Math.max(1, Math.min(slice, Math.ceil(ns)));
+  }
+
+  /** Counter value at which the current vCPU's next timer fires. An i64 of Wasm comes as a signed BigInt. */
+  #timerDeadline(): bigint {
+    return BigInt.asUintN(64, this.#core.exports.timerDeadline());
   }
 
   #anyoneCanRun(): boolean {
@@ -232,16 +240,14 @@ export class A64Engine implements Engine {
   /** Clock time at which the first timer of a vCPU fires. */
   #deadlineNs(): number {
     const { exports } = this.#core;
-    let first = 0xffff_ffff_ffff_ffffn;
+    let first = NEVER;
     for (const { id, state } of this.vcpus) {
       if (state === 'off') continue;
       exports.switchTo(id);
-      const at = exports.timerDeadline();
+      const at = this.#timerDeadline();
       if (at < first) first = at;
     }
-    return first === 0xffff_ffff_ffff_ffffn
-      ? Number.POSITIVE_INFINITY
-      : Math.ceil((Number(first) * 1e9) / this.counterHz);
+    return first === NEVER ? Number.POSITIVE_INFINITY : Math.ceil((Number(first) * 1e9) / this.counterHz);
   }
 
   /** Virtual clock: brings the devices' clock up to the counter. */

@@ -77,9 +77,10 @@ function execExclusive(insn: u32): void {
 
 function compareAndSwap(insn: u32, va: u64, size: u32, table: u32): void {
   const rs = (insn >> 16) & 31;
-  if (!aligned(va, size, true) || !probeWrite(va, size, table)) return;
+  if (!aligned(va, size, true)) return;
+  // The read comes first: ESR_EL1.WnR is 0 where it would fault by itself (D17.2.37).
   const old = readTable(table, va, size);
-  if (load<u32>(0, FAULT) != 0) return;
+  if (load<u32>(0, FAULT) != 0 || !probeWrite(va, size, table)) return;
   const mask: u64 = size == 8 ? ~(<u64>0) : (<u64>1 << (size << 3)) - 1;
   if (old == (xzr(rs) & mask)) {
     writeTable(table, va, size, xzr(insn & 31));
@@ -93,11 +94,11 @@ function compareAndSwapPair(insn: u32, va: u64, table: u32): void {
   const rs = (insn >> 16) & 31;
   const rt = insn & 31;
   const mask: u64 = size == 8 ? ~(<u64>0) : 0xffff_ffff;
-  if (!aligned(va, size << 1, true) || !probeWrite(va, size << 1, table)) return;
+  if (!aligned(va, size << 1, true)) return;
   const a = readTable(table, va, size);
   if (load<u32>(0, FAULT) != 0) return;
   const b = readTable(table, va + size, size);
-  if (load<u32>(0, FAULT) != 0) return;
+  if (load<u32>(0, FAULT) != 0 || !probeWrite(va, size << 1, table)) return;
   if (a == (xzr(rs) & mask) && b == (xzr(rs + 1) & mask)) {
     writeTable(table, va, size, xzr(rt));
     if (load<u32>(0, FAULT) != 0) return;
@@ -113,9 +114,10 @@ function execLse(insn: u32): void {
   const size: u32 = 1 << (insn >> 30);
   const va = xsp((insn >> 5) & 31);
   const table = load<u32>(0, TLB_DATA);
-  if (!aligned(va, size, true) || !probeWrite(va, size, table)) return;
+  if (!aligned(va, size, true)) return;
+  // The read comes first: ESR_EL1.WnR is 0 where it would fault by itself (D17.2.37).
   const old = readTable(table, va, size);
-  if (load<u32>(0, FAULT) != 0) return;
+  if (load<u32>(0, FAULT) != 0 || !probeWrite(va, size, table)) return;
   const up = <i64>(64 - (size << 3));
   const s = xzr((insn >> 16) & 31);
   // Both operands at the top of 64 bits, so that one comparison serves every size.

@@ -1,11 +1,14 @@
+// long: one function for each group of encodings, in the order of the manual's tables.
 /**
  * From an instruction word to a decoded operation (layout: exec.template.ts). Everything that depends on the encoding
  * alone is settled here, once: which registers, immediates expanded, branch distances, unallocated encodings.
  * The order follows DDI 0487, chapter C4.1.
  */
-import { conditionHolds } from './flags';
+import { conditionHolds, conditionMask } from './flags';
 import { decodeFp } from './fp-decode';
-import { PAGE_OPS, SP_SLOT, STEP_OPS, TRASH_SLOT, XREGS, ZERO_SLOT } from './layout';
+import {
+  ELR_EL1, ESR_EL1, FAR_EL1, PAGE_OPS, SPSR_EL1, STEP_OPS, TPIDR_EL1, TRASH_SLOT, XREGS, ZERO_SLOT,
+} from './layout';
 import * as op from './ops';
 import { PAGE_HOST } from './page';
 import { decodeSimd } from './simd-decode';
@@ -257,6 +260,35 @@ function systemAllocated(insn: u32): bool {
   return crn == 4;
 }
 
+/** The few system instructions that hot() does; imm is the encoding, for what it leaves to cold(). */
+function hotSystem(insn: u32): bool {
+  const rt = dst(insn & 31);
+  let field: u32 = 0;
+  switch (insn & 0xffff_ffe0) {
+    case 0xd538_d080: field = TPIDR_EL1; break;
+    case 0xd538_5200: field = ESR_EL1; break;
+    case 0xd538_6000: field = FAR_EL1; break;
+    case 0xd538_4020: field = ELR_EL1; break;
+    case 0xd538_4000: field = SPSR_EL1; break;
+    case 0xd53b_d040: emit(op.MRS_TPIDR_EL0, rt, 0, 0, <u64>insn); return true;
+    case 0xd538_4100: emit(op.MRS_SP_EL0, rt, 0, 0, <u64>insn); return true;
+    case 0xd53b_4220: emit(op.MRS_DAIF, rt, 0, 0, <u64>insn); return true;
+    case 0xd51b_4220: emit(op.MSR_DAIF, src(insn & 31), 0, 0, <u64>insn); return true;
+    default: break;
+  }
+  if (field != 0) {
+    emit(op.MRS_FIELD, rt, field, 0, <u64>insn);
+    return true;
+  }
+  // MSR DAIFSet, DAIFClr without PSTATE.D: #imm is CRm.
+  const crm = (insn >> 8) & 15;
+  if (crm >= 8) return false;
+  if ((insn & 0xffff_f0ff) == 0xd503_40df) emit(op.MSR_DAIFSET, 0, 0, crm << 6, <u64>insn);
+  else if ((insn & 0xffff_f0ff) == 0xd503_40ff) emit(op.MSR_DAIFCLR, 0, 0, crm << 6, <u64>insn);
+  else return false;
+  return true;
+}
+
 function branches(insn: u32): void {
   const top = insn >> 24;
   switch (top >> 5) {
@@ -299,7 +331,7 @@ function branches(insn: u32): void {
         return;
       }
       if (d == FAR) return conditionalFar(insn, offset);
-      return emit(op.BCOND, 0, 0, insn & 15, <u64><u32>d);
+      return emit(op.BCOND, 0, 0, 0, (<u64>conditionMask(insn & 15) << 32) | <u64><u32>d);
     }
     case 6: {
       if (top == 0xd4) {
@@ -319,6 +351,7 @@ function branches(insn: u32): void {
           const h = (insn >> 5) & 0x7f;
           return h >= 2 && h <= 5 ? raw(op.SYSTEM, insn) : emit(op.NOP, 0, 0, 0, 0);
         }
+        if (hotSystem(insn)) return;
         if ((insn & 0xffff_ffe0) == 0xd50b_7420) return emit(op.DC_ZVA, 0, src(insn & 31), 0, <u64>insn);
         return raw(op.SYSTEM, insn);
       }
@@ -477,6 +510,12 @@ function exclusive(insn: u32): void {
   } else if (o2 && o1 && rt2 != 31) return undefined_();
   // LDLAR and STLLR: FEAT_LOR.
   else if (o2 && !o1 && ((insn >> 15) & 1) == 0) return undefined_();
+  if (o2 && !o1 && size >= 2) {
+    const isLoad = ((insn >> 22) & 1) != 0;
+    if (isLoad) emit(size == 3 ? op.LDAR_X : op.LDAR_W, dst(rt), sp((insn >> 5) & 31), 0, <u64>insn);
+    else emit(size == 3 ? op.STLR_X : op.STLR_W, src(rt), sp((insn >> 5) & 31), 0, <u64>insn);
+    return;
+  }
   raw(op.ATOMIC, insn);
 }
 
@@ -542,6 +581,12 @@ function logical(insn: u32): void {
   } else if (type == 0 && which == 2) return emit(wide ? op.ORR_LSL_X : op.ORR_LSL_W, rd, rn, rm, <u64>amount);
   else if (type == 0 && which == 4) return emit(wide ? op.EOR_LSL_X : op.EOR_LSL_W, rd, rn, rm, <u64>amount);
   else if (type == 1 && which == 4) return emit(wide ? op.EOR_LSR_X : op.EOR_LSR_W, rd, rn, rm, <u64>amount);
+  else if (type == 3 && which == 4) return emit(wide ? op.EOR_ROR_X : op.EOR_ROR_W, rd, rn, rm, <u64>amount);
+  else if (type == 1 && which == 2) return emit(wide ? op.ORR_LSR_X : op.ORR_LSR_W, rd, rn, rm, <u64>amount);
+  else if (wide && type == 1 && which == 0) return emit(op.AND_LSR_X, rd, rn, rm, <u64>amount);
+  else if (wide && type == 0 && which == 0) return emit(op.AND_LSL_X, rd, rn, rm, <u64>amount);
+  else if (wide && type == 0 && which == 1) return emit(op.BIC_LSL_X, rd, rn, rm, <u64>amount);
+  else if (wide && type == 2 && which == 4) return emit(op.EOR_ASR_X, rd, rn, rm, <u64>amount);
   raw(op.DP, insn);
 }
 
@@ -556,9 +601,14 @@ function addSubtract(insn: u32): void {
     const option = (insn >> 13) & 7;
     const shift = (insn >> 10) & 7;
     if (((insn >> 22) & 3) != 0 || shift > 4) return undefined_();
-    if (wide && !sub && !flags) {
-      if (option == 2) return emit(op.ADD_UXTW, sp(rd), sp(rn), rm, <u64>shift);
-      if (option == 6) return emit(op.ADD_SXTW, sp(rd), sp(rn), rm, <u64>shift);
+    if (wide && !flags) {
+      if (option == 2) return emit(sub ? op.SUB_UXTW : op.ADD_UXTW, sp(rd), sp(rn), rm, <u64>shift);
+      if (option == 6) return emit(sub ? op.SUB_SXTW : op.ADD_SXTW, sp(rd), sp(rn), rm, <u64>shift);
+      if ((option & 3) == 3) return emit(sub ? op.SUB_UXTX : op.ADD_UXTX, sp(rd), sp(rn), rm, <u64>shift);
+    }
+    if (wide && sub) {
+      if (option == 2) return emit(op.SUBS_UXTW, dst(rd), sp(rn), rm, <u64>shift);
+      if (option == 6) return emit(op.SUBS_SXTW, dst(rd), sp(rn), rm, <u64>shift);
     }
     return raw(op.DP, insn);
   }
@@ -577,8 +627,14 @@ function addSubtract(insn: u32): void {
   }
   if (type == 0 && !flags) {
     if (!sub) return emit(wide ? op.ADD_LSL_X : op.ADD_LSL_W, dst(rd), src(rn), rm, <u64>amount);
-    if (wide) return emit(op.SUB_LSL_X, dst(rd), src(rn), rm, <u64>amount);
+    return emit(wide ? op.SUB_LSL_X : op.SUB_LSL_W, dst(rd), src(rn), rm, <u64>amount);
   }
+  if (wide && flags && sub && type == 0) return emit(op.SUBS_LSL_X, dst(rd), src(rn), rm, <u64>amount);
+  if (!flags && type == 1) {
+    if (!sub) return emit(wide ? op.ADD_LSR_X : op.ADD_LSR_W, dst(rd), src(rn), rm, <u64>amount);
+    if (wide) return emit(op.SUB_LSR_X, dst(rd), src(rn), rm, <u64>amount);
+  }
+  if (wide && !flags && !sub && type == 2) return emit(op.ADD_ASR_X, dst(rd), src(rn), rm, <u64>amount);
   raw(op.DP, insn);
 }
 
@@ -590,7 +646,20 @@ function conditionalSelect(insn: u32): void {
   let code: u32;
   if (!negate) code = o2 == 0 ? (wide ? op.CSEL_X : op.CSEL_W) : wide ? op.CSINC_X : op.CSINC_W;
   else code = o2 == 0 ? (wide ? op.CSINV_X : op.CSINV_W) : wide ? op.CSNEG_X : op.CSNEG_W;
-  emit(code, dst(insn & 31), src((insn >> 5) & 31), src((insn >> 16) & 31), <u64>((insn >> 12) & 15));
+  emit(code, dst(insn & 31), src((insn >> 5) & 31), src((insn >> 16) & 31), <u64>conditionMask((insn >> 12) & 15));
+}
+
+function conditionalCompare(insn: u32): void {
+  const wide = (insn >> 31) != 0;
+  const sub = ((insn >> 30) & 1) != 0;
+  const imm = (<u64>conditionMask((insn >> 12) & 15) << 32) | <u64>(insn & 15);
+  const rn = src((insn >> 5) & 31);
+  const field = (insn >> 16) & 31;
+  if (((insn >> 11) & 1) != 0) {
+    if (sub) emit(wide ? op.CCMP_IMM_X : op.CCMP_IMM_W, 0, rn, field, imm);
+    else emit(wide ? op.CCMN_IMM_X : op.CCMN_IMM_W, 0, rn, field, imm);
+  } else if (sub) emit(wide ? op.CCMP_X : op.CCMP_W, 0, rn, src(field), imm);
+  else emit(wide ? op.CCMN_X : op.CCMN_W, 0, rn, src(field), imm);
 }
 
 function twoSource(insn: u32): void {
@@ -600,11 +669,11 @@ function twoSource(insn: u32): void {
   const rm = src((insn >> 16) & 31);
   switch ((insn >> 10) & 63) {
     case 2: return emit(wide ? op.UDIV_X : op.UDIV_W, rd, rn, rm, 0);
-    case 3: return raw(op.DP, insn);
+    case 3: return emit(wide ? op.SDIV_X : op.SDIV_W, rd, rn, rm, 0);
     case 8: return emit(wide ? op.LSLV_X : op.LSLV_W, rd, rn, rm, 0);
     case 9: return emit(wide ? op.LSRV_X : op.LSRV_W, rd, rn, rm, 0);
     case 10: return emit(wide ? op.ASRV_X : op.ASRV_W, rd, rn, rm, 0);
-    case 11: return raw(op.DP, insn);
+    case 11: return emit(wide ? op.RORV_X : op.RORV_W, rd, rn, rm, 0);
     default: {
       // CRC32: the X form has sz = 11, the others do not.
       const crc = (insn >> 10) & 63;
@@ -642,6 +711,7 @@ function threeSource(insn: u32): void {
   if (!wide) return undefined_();
   if (op31 == 1 && o0 == 0) return emit(op.SMADDL, rd, rn, rm, ra);
   if (op31 == 5 && o0 == 0) return emit(op.UMADDL, rd, rn, rm, ra);
+  if (op31 == 6 && o0 == 0) return emit(op.UMULH, rd, rn, rm, 0);
   if (op31 == 1 || op31 == 5 || ((op31 == 2 || op31 == 6) && o0 == 0)) return raw(op.DP, insn);
   undefined_();
 }
@@ -657,7 +727,7 @@ function dataRegister(insn: u32): void {
   const s = (insn >> 29) & 1;
   switch ((insn >> 21) & 7) {
     case 0: return ((insn >> 10) & 63) == 0 ? raw(op.DP, insn) : undefined_();
-    case 2: return s == 1 && (insn & 0x0000_0410) == 0 ? raw(op.DP, insn) : undefined_();
+    case 2: return s == 1 && (insn & 0x0000_0410) == 0 ? conditionalCompare(insn) : undefined_();
     case 4: return conditionalSelect(insn);
     case 6:
       if (s != 0) return undefined_();
@@ -692,11 +762,32 @@ function hotVector(insn: u32): bool {
     case 0x4ea0_8400: code = op.ADD_4S; break;
     case 0x4ee0_8400: code = op.ADD_2D; break;
     case 0x6e20_8c00: code = op.CMEQ_16B; break;
+    case 0x4e60_d400: code = op.FADD_2D; break;
+    case 0x4ee0_d400: code = op.FSUB_2D; break;
+    case 0x6e60_dc00: code = op.FMUL_2D; break;
+    case 0x4e60_cc00: code = op.FMLA_2D; break;
+    case 0x4ee0_cc00: code = op.FMLS_2D; break;
     default: break;
   }
   if (code != 0) {
-    emit(code, rd, rn, rm, 0);
+    // The general operation's number, for operands that need it.
+    emit(code, rd, rn, rm, (<u64>decodeFp(insn) << 32) | <u64>insn);
     return true;
+  }
+  if ((insn & 0xffa0_0c00) == 0x1e20_0c00) {
+    emit(((insn >> 22) & 1) != 0 ? op.FCSEL_D : op.FCSEL_S, rd, rn, rm, <u64>conditionMask((insn >> 12) & 15));
+    return true;
+  }
+  switch (insn & 0xffe0_fc1f) {
+    case 0x1e60_2000: emit(op.FCMP_D, 0, rn, rm, 0); return true;
+    case 0x1e60_2010: emit(op.FCMP_D, 0, rn, rm, 1); return true;
+    case 0x1e20_2000: emit(op.FCMP_S, 0, rn, rm, 0); return true;
+    case 0x1e20_2010: emit(op.FCMP_S, 0, rn, rm, 1); return true;
+    case 0x1e60_2008: emit(op.FCMP_ZERO_D, 0, rn, 0, 0); return true;
+    case 0x1e60_2018: emit(op.FCMP_ZERO_D, 0, rn, 0, 1); return true;
+    case 0x1e20_2008: emit(op.FCMP_ZERO_S, 0, rn, 0, 0); return true;
+    case 0x1e20_2018: emit(op.FCMP_ZERO_S, 0, rn, 0, 1); return true;
+    default: break;
   }
   switch (insn & 0xffe0_8000) {
     case 0x1f40_0000: code = op.FMADD_D; break;
@@ -709,13 +800,51 @@ function hotVector(insn: u32): bool {
     emit(code, rd, rn, rm, <u64>(((insn >> 10) & 31) << 4) << 32);
     return true;
   }
+  const general = decodeFp(insn);
+  const xn = src((insn >> 5) & 31);
   switch (insn & 0xffff_fc00) {
     case 0x1e60_4000: code = op.FMOV_D; break;
     case 0x1e20_4000: code = op.FMOV_S; break;
-    default: return false;
+    case 0x1e60_c000: code = op.FABS_D; break;
+    case 0x1e20_c000: code = op.FABS_S; break;
+    case 0x1e61_4000: code = op.FNEG_D; break;
+    case 0x1e21_4000: code = op.FNEG_S; break;
+    case 0x1e61_c000: code = op.FSQRT_D; break;
+    case 0x1e21_c000: code = op.FSQRT_S; break;
+    case 0x9e62_0000: emit(op.SCVTF_D_X, rd, xn, general, <u64>insn); return true;
+    case 0x1e62_0000: emit(op.SCVTF_D_W, rd, xn, general, <u64>insn); return true;
+    case 0x9e22_0000: emit(op.SCVTF_S_X, rd, xn, general, <u64>insn); return true;
+    case 0x1e22_0000: emit(op.SCVTF_S_W, rd, xn, general, <u64>insn); return true;
+    case 0x9e78_0000: emit(op.FCVTZS_X_D, dst(insn & 31), rn, general, <u64>insn); return true;
+    case 0x1e78_0000: emit(op.FCVTZS_W_D, dst(insn & 31), rn, general, <u64>insn); return true;
+    case 0x9e66_0000: emit(op.FMOV_X_D, dst(insn & 31), rn, 0, 0); return true;
+    case 0x9e67_0000: emit(op.FMOV_D_X, rd, xn, 0, 0); return true;
+    case 0x1e26_0000: emit(op.FMOV_W_S, dst(insn & 31), rn, 0, 0); return true;
+    case 0x1e27_0000: emit(op.FMOV_S_W, rd, xn, 0, 0); return true;
+    case 0x4e08_0c00: emit(op.DUP_2D_X, rd, xn, 0, 0); return true;
+    case 0x4e08_3c00: emit(op.UMOV_X, dst(insn & 31), rn, 0, 0); return true;
+    case 0x4e18_3c00: emit(op.UMOV_X, dst(insn & 31), rn, 0, 8); return true;
+    case 0x0e04_3c00: emit(op.UMOV_W, dst(insn & 31), rn, 0, 0); return true;
+    case 0x0e0c_3c00: emit(op.UMOV_W, dst(insn & 31), rn, 0, 4); return true;
+    case 0x0e14_3c00: emit(op.UMOV_W, dst(insn & 31), rn, 0, 8); return true;
+    case 0x0e1c_3c00: emit(op.UMOV_W, dst(insn & 31), rn, 0, 12); return true;
+    default: break;
   }
-  emit(code, rd, rn, 0, 0);
-  return true;
+  if (code != 0) {
+    emit(code, rd, rn, 0, 0);
+    return true;
+  }
+  // MOVI Vd.16B and Vd.2D with all bytes alike: zero above all.
+  if ((insn & 0xfff8_fc00) == 0x4f00_e400) {
+    const byte = <u64>(((insn >> 11) & 0xe0) | ((insn >> 5) & 31));
+    emit(op.MOVI_V, rd, 0, 0, byte * 0x0101_0101_0101_0101);
+    return true;
+  }
+  if ((insn & 0xffff_ffe0) == 0x6f00_e400) {
+    emit(op.MOVI_V, rd, 0, 0, 0);
+    return true;
+  }
+  return false;
 }
 
 function vector(insn: u32): void {

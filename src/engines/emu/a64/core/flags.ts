@@ -48,6 +48,28 @@ export function getNZCV(): u32 {
   return (u32(r >> 63) << 3) | (u32(r == 0) << 2) | (c << 1) | u32(v >> 63);
 }
 
+/** getNZCV() without a branch but one, for the interpreter loop. */
+// @ts-ignore: decorator
+@inline
+export function nzcvNow(): u32 {
+  const kind = load<u32>(0, FLAG_KIND);
+  const a = load<u64>(0, FLAG_A);
+  if (kind == FLAGS_LITERAL) return <u32>a;
+  const b = load<u64>(0, FLAG_B);
+  const sub = kind == FLAGS_SUB;
+  const r = sub ? a - b : a + b;
+  const c = u32(sub ? a >= b : r < a);
+  const v = (sub ? a ^ b : ~(a ^ b)) & (a ^ r);
+  return (u32(r >> 63) << 3) | (u32(r == 0) << 2) | (c << 1) | u32(v >> 63);
+}
+
+/** For each condition the set of NZCV values for which it holds, as a mask of 16 bits. */
+export function conditionMask(cond: u32): u32 {
+  let mask: u32 = 0;
+  for (let f: u32 = 0; f < 16; f++) if (holds(cond, f)) mask |= 1 << f;
+  return mask;
+}
+
 /** ConditionHolds() of DDI 0487 for the 4-bit condition `cond`. */
 export function conditionHolds(cond: u32): bool {
   if (load<u32>(0, FLAG_KIND) == FLAGS_SUB) {
@@ -69,17 +91,21 @@ export function conditionHolds(cond: u32): bool {
       default: break;
     }
   }
-  const f = getNZCV();
-  let holds: bool;
+  return holds(cond, getNZCV());
+}
+
+/** Whether the condition holds for NZCV = `f`. */
+function holds(cond: u32, f: u32): bool {
+  let yes: bool;
   switch (cond >> 1) {
-    case 0: holds = (f & 4) != 0; break;
-    case 1: holds = (f & 2) != 0; break;
-    case 2: holds = (f & 8) != 0; break;
-    case 3: holds = (f & 1) != 0; break;
-    case 4: holds = (f & 6) == 2; break;
-    case 5: holds = ((f >> 3) & 1) == (f & 1); break;
-    case 6: holds = ((f >> 3) & 1) == (f & 1) && (f & 4) == 0; break;
+    case 0: yes = (f & 4) != 0; break;
+    case 1: yes = (f & 2) != 0; break;
+    case 2: yes = (f & 8) != 0; break;
+    case 3: yes = (f & 1) != 0; break;
+    case 4: yes = (f & 6) == 2; break;
+    case 5: yes = ((f >> 3) & 1) == (f & 1); break;
+    case 6: yes = ((f >> 3) & 1) == (f & 1) && (f & 4) == 0; break;
     default: return true;
   }
-  return (cond & 1) != 0 ? !holds : holds;
+  return (cond & 1) != 0 ? !yes : yes;
 }

@@ -99,42 +99,53 @@ function isModerate(v: u64): bool {
   return ((v >> 52) & 0x7ff) - 623 <= 800;
 }
 
+/** Whether f64MulAddExact() serves for these operands. */
+// @ts-ignore: decorator
+@inline
+export function f64MulAddIsFast(addend: u64, a: u64, b: u64): bool {
+  return isModerate(a) && isModerate(b) && isModerate(addend);
+}
+
 /**
- * f64MulAdd() while FP_FAST is set: error-free transformations, then one rounding to odd and one to nearest
- * (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", IEEE Trans. Computers 57(4), 2008).
+ * f64MulAdd() while FP_FAST is set and f64MulAddIsFast(): error-free transformations, then one rounding to odd and one
+ * to nearest (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", IEEE Trans. Computers 57(4), 2008).
  */
-export function f64MulAddFast(addend: u64, a: u64, b: u64): u64 {
-  if (isModerate(a) && isModerate(b) && isModerate(addend)) {
-    const x = reinterpret<f64>(a);
-    const y = reinterpret<f64>(b);
-    const c = reinterpret<f64>(addend);
-    // ph + pl = x * y (Dekker, with Veltkamp's splitting).
-    const xs = x * 134217729.0;
-    const ys = y * 134217729.0;
-    const xh = xs - (xs - x);
-    const yh = ys - (ys - y);
-    const xl = x - xh;
-    const yl = y - yh;
-    const ph = x * y;
-    const pl = xl * yl - (((ph - xh * yh) - xl * yh) - xh * yl);
-    // th + tl = c + pl and vh + vl = ph + th (Knuth).
-    const th = c + pl;
-    const t = th - c;
-    const tl = (c - (th - t)) + (pl - t);
-    const vh = ph + th;
-    const v = vh - ph;
-    const vl = (ph - (vh - v)) + (th - v);
-    // zh + zl = tl + vl, then zh is made odd if that is not exact.
-    let zh = tl + vl;
-    const z = zh - tl;
-    const zl = (tl - (zh - z)) + (vl - z);
-    if (zl != 0) {
-      const bits = reinterpret<u64>(zh);
-      if ((bits & 1) == 0) zh = reinterpret<f64>((zl > 0) == (zh > 0) ? bits + 1 : bits - 1);
-    }
-    return reinterpret<u64>(vh + zh);
+// @ts-ignore: decorator
+@inline
+export function f64MulAddExact(addend: u64, a: u64, b: u64): u64 {
+  const x = reinterpret<f64>(a);
+  const y = reinterpret<f64>(b);
+  const c = reinterpret<f64>(addend);
+  // ph + pl = x * y (Dekker, with Veltkamp's splitting).
+  const xs = x * 134217729.0;
+  const ys = y * 134217729.0;
+  const xh = xs - (xs - x);
+  const yh = ys - (ys - y);
+  const xl = x - xh;
+  const yl = y - yh;
+  const ph = x * y;
+  const pl = xl * yl - (((ph - xh * yh) - xl * yh) - xh * yl);
+  // th + tl = c + pl and vh + vl = ph + th (Knuth).
+  const th = c + pl;
+  const t = th - c;
+  const tl = (c - (th - t)) + (pl - t);
+  const vh = ph + th;
+  const v = vh - ph;
+  const vl = (ph - (vh - v)) + (th - v);
+  // zh + zl = tl + vl, then zh is made odd if that is not exact.
+  let zh = tl + vl;
+  const z = zh - tl;
+  const zl = (tl - (zh - z)) + (vl - z);
+  if (zl != 0) {
+    const bits = reinterpret<u64>(zh);
+    if ((bits & 1) == 0) zh = reinterpret<f64>((zl > 0) == (zh > 0) ? bits + 1 : bits - 1);
   }
-  return f64MulAdd(addend, a, b);
+  return reinterpret<u64>(vh + zh);
+}
+
+/** f64MulAdd() while FP_FAST is set. */
+export function f64MulAddFast(addend: u64, a: u64, b: u64): u64 {
+  return f64MulAddIsFast(addend, a, b) ? f64MulAddExact(addend, a, b) : f64MulAdd(addend, a, b);
 }
 
 // --- Single precision; valid only while FP_FAST is set ---
@@ -180,13 +191,26 @@ export function f32SqrtFast(a: u32): u32 {
 }
 
 /**
- * f32MulAdd() while FP_FAST is set: the product is exact in double precision; the sum is rounded twice, which differs
- * from rounding once only where the first result lies half way between two single precision numbers.
+ * Whether f32MulAddExact() serves for these operands: the product is exact in double precision; the sum is rounded
+ * twice, which differs from rounding once only where the first result lies half way between two single precision numbers.
  */
 // @ts-ignore: decorator
 @inline
-export function f32MulAddFast(addend: u32, a: u32, b: u32): u32 {
+export function f32MulAddIsFast(addend: u32, a: u32, b: u32): bool {
   const sum = <f64>reinterpret<f32>(a) * <f64>reinterpret<f32>(b) + <f64>reinterpret<f32>(addend);
-  const r = reinterpret<u32>(<f32>sum);
-  return isSafe<u32>(r) && (reinterpret<u64>(sum) & 0x1fffffff) != 0x10000000 ? r : f32MulAdd(addend, a, b);
+  return isSafe<u32>(reinterpret<u32>(<f32>sum)) && (reinterpret<u64>(sum) & 0x1fffffff) != 0x10000000;
+}
+
+/** f32MulAdd() while FP_FAST is set and f32MulAddIsFast(). */
+// @ts-ignore: decorator
+@inline
+export function f32MulAddExact(addend: u32, a: u32, b: u32): u32 {
+  return reinterpret<u32>(<f32>(<f64>reinterpret<f32>(a) * <f64>reinterpret<f32>(b) + <f64>reinterpret<f32>(addend)));
+}
+
+/** f32MulAdd() while FP_FAST is set. */
+// @ts-ignore: decorator
+@inline
+export function f32MulAddFast(addend: u32, a: u32, b: u32): u32 {
+  return f32MulAddIsFast(addend, a, b) ? f32MulAddExact(addend, a, b) : f32MulAdd(addend, a, b);
 }

@@ -23,8 +23,10 @@ export const TAKE_FAULT: u32 = 1;
 export const JUMP_TO: u32 = 2; // to `target`, by a plain branch
 export const RESYNC: u32 = 3; // on behind the instruction, in a context that may be another one
 export const LEAVE_AT: u32 = 4; // out of the loop, at `target`
-export const LEAVE_AT_TAKEN: u32 = 5; // the same behind a branch that is counted already
+export const LEAVE_HERE: u32 = 5; // out of the loop, at the current operation, which has not run
 export const JUMP_TARGETED: u32 = 6; // to jumpTarget, in another context
+export const COLD_OP: u32 = 7; // hot() leaves the operation to cold()
+export const AGAIN: u32 = 8; // the operation was decoded only now
 
 /** Where JUMP_TARGETED goes. */
 export let jumpTarget: u64 = 0;
