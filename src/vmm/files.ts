@@ -5,7 +5,7 @@ import { formatSize } from './units.ts';
 /**
  * Reads a file that goes into the guest, whole.
  * @param what names the file in messages: 'kernel', 'initrd'.
- * @throws VmError ERR_FILE_NOT_FOUND, ERR_FILE_IS_DIRECTORY, ERR_FILE_UNREADABLE, or ERR_DOES_NOT_FIT when the file is
+ * @throws VmError ERR_FILE_NOT_FOUND, ERR_FILE_IS_DIRECTORY, ERR_FILE_UNREADABLE, or ERR_MEMORY_TOO_SMALL when the file is
  *   larger than `limit` bytes (it is not read then).
  */
 export async function readGuestFile(
@@ -25,7 +25,7 @@ export async function readGuestFile(
     }
     if (s.size > limit) {
       throw new VmError(
-        'ERR_DOES_NOT_FIT',
+        'ERR_MEMORY_TOO_SMALL',
         `${what}: ${path} (${formatSize(s.size)}) is larger than the guest's RAM (${formatSize(limit)})`,
         { hint: 'give the guest more memory (-m)', details: { ...details, size: s.size, memory: limit } },
       );

@@ -107,7 +107,7 @@ test('files that are wrong are named', async () => {
     [{ kernel: join(folder, 'nothing') }, 'ERR_FILE_NOT_FOUND', /^kernel: .*nothing does not exist/],
     [{ kernel: folder }, 'ERR_FILE_IS_DIRECTORY', /is a directory/],
     [{ kernel, initrd: join(folder, 'no') }, 'ERR_FILE_NOT_FOUND', /^initrd: /],
-    [{ kernel, initrd: big, memory: '2M' }, 'ERR_DOES_NOT_FIT', /larger than the guest's RAM/],
+    [{ kernel, initrd: big, memory: '2M' }, 'ERR_MEMORY_TOO_SMALL', /larger than the guest's RAM/],
     [{ kernel, console: `file:${folder}` }, 'ERR_FILE_UNREADABLE', /cannot write to .*EISDIR/],
     [{ kernel, engine: 'kvm' }, 'ERR_ENGINE_UNAVAILABLE', /kvm is not available/],
   ];
