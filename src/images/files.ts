@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm, statfs } from 'node:fs/promises';
 import { VmError } from '../util/errors.ts';
 
 /** SHA-256 in hexadecimal. */
@@ -43,4 +43,23 @@ export function writeError(path: string, cause: unknown): VmError {
     hint: 'Check the permissions of the folder, or name another one in $TSVISOR_CACHE.',
     cause,
   });
+}
+
+/** Bytes that are free on the disk of a folder; infinite where that cannot be told. */
+export async function freeSpace(folder: string): Promise<number> {
+  return statfs(folder).then(
+    s => s.bavail * s.bsize,
+    () => Number.POSITIVE_INFINITY,
+  );
+}
+
+/**
+ * Refuses to begin what cannot end well.
+ *
+ * @throws VmError ERR_DISK_FULL when the folder's disk has less than `bytes` left.
+ */
+export async function requireSpace(folder: string, bytes: number): Promise<void> {
+  if ((await freeSpace(folder)) < bytes) {
+    throw writeError(folder, Object.assign(new Error(`less than ${bytes} bytes left`), { code: 'ENOSPC' }));
+  }
 }
