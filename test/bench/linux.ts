@@ -111,7 +111,7 @@ async function boot(command: string, args: readonly string[]): Promise<Boot> {
       child.stdout.on('data', (b: Buffer) => {
         text += b.toString('latin1');
         if (text.includes('\n')) firstLineMs ??= performance.now() - start;
-        if (!text.endsWith(PROMPT)) return;
+        if (!text.includes(PROMPT)) return;
         clearTimeout(timer);
         resolve();
       });

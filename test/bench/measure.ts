@@ -22,6 +22,8 @@ export interface ProgramResult {
 }
 
 const RUN_GUEST = fileURLToPath(new URL('./run-guest.ts', import.meta.url));
+/** Where Node finds tsx. */
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const QEMU = 'qemu-system-aarch64';
 
 /** The board and CPU that QEMU is compared as. */
@@ -35,7 +37,10 @@ export function qemuVersion(): string | undefined {
 
 /** Runs an image on our engine, in a fresh process. */
 export function runOurs(image: string, params: string): Sample {
-  const r = spawnSync(process.execPath, ['--import', 'tsx', RUN_GUEST, image, params], { encoding: 'utf8' });
+  const r = spawnSync(process.execPath, ['--import', 'tsx', RUN_GUEST, image, params], {
+    encoding: 'utf8',
+    cwd: ROOT,
+  });
   if (r.status !== 0) throw new Error(`the engine failed on ${image}:\n${r.stderr}`);
   const run = JSON.parse(r.stdout) as GuestRun;
   if (!run.reason.startsWith('shutdown')) throw new Error(`${image} ended with ${run.reason}: ${run.console}`);
