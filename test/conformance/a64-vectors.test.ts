@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { findRow, ROWS, type Row } from '../../scripts/vectors/encodings.ts';
 import { unpackVectors } from '../../scripts/vectors/file.ts';
 import { makeInput, Random, randomWord } from '../../scripts/vectors/inputs.ts';
-import { BLOCK, SIGILL } from '../../scripts/vectors/record.ts';
+import { BLOCK, DATA, emptyInput, SIGILL, SIGSEGV } from '../../scripts/vectors/record.ts';
 import { comparable, UNDEFINED_GROUPS, UNDEFINED_WORDS, undefinedWord } from '../../scripts/vectors/undefined.ts';
 import { CoreHarness, compare, describeInput, exceptionClass, type Mode } from './harness.ts';
 
@@ -41,6 +41,9 @@ describe.each(['integer', 'branch', 'memory', 'lse', 'float', 'simd', 'blocks'])
 describe('UNDEFINED', () => {
   it('is raised for the same words as by a Cortex-A57', () => {
     const core = new CoreHarness();
+    // Whether a word is UNDEFINED depends on no register.
+    const input = emptyInput([0]);
+    input.x.fill(BigInt(DATA + 0x800));
     const bits = gunzipSync(read('undefined'));
     const wrong: string[] = [];
     for (let group = 0; group < UNDEFINED_GROUPS; group++) {
@@ -49,11 +52,34 @@ describe('UNDEFINED', () => {
         if (!comparable(word)) continue;
         const bit = group * UNDEFINED_WORDS + i;
         const expected = ((bits[bit >> 3]! >> (bit & 7)) & 1) === 1;
-        const actual = core.execute(makeInput([word], i), 'step').signal === SIGILL;
+        input.words[0] = word;
+        const actual = core.execute(input, 'step').signal === SIGILL;
         if (expected !== actual) wrong.push(`0x${word.toString(16)} ${expected ? 'is UNDEFINED' : 'is allocated'}`);
       }
     }
     expect(wrong.slice(0, 40), `${wrong.length} words`).toEqual([]);
+  });
+});
+
+describe('data aborts', () => {
+  it('report an unmapped address with the class, status and direction of the access', () => {
+    const core = new CoreHarness();
+    const wrong: string[] = [];
+    let aborts = 0;
+    for (const name of ['memory', 'lse']) {
+      for (const { name: row, input, result } of unpackVectors(read(name))) {
+        if (result.signal !== SIGSEGV) continue;
+        aborts++;
+        const { esr } = core.execute(input, 'run');
+        // Stores and DC ZVA write; an atomic that cannot even read reports the read (D17.2.37, WnR).
+        const write = /\bST[RPLX1-4]|\bST\b|\bSTTR|\bSTUR|\bDC\b/.test(row);
+        const expected = (0x24n << 26n) | (1n << 25n) | (write ? 1n << 6n : 0n);
+        // DFSC 0b0001LL: translation fault; all these are in the same 2 MiB as the data, or have no table at all.
+        if ((esr & ~7n) !== expected || ((esr >> 2n) & 1n) !== 1n) wrong.push(`${row}: ESR 0x${esr.toString(16)}`);
+      }
+    }
+    expect(aborts).toBeGreaterThan(500);
+    expect(wrong.slice(0, 40), `${wrong.length} instructions`).toEqual([]);
   });
 });
 

@@ -165,7 +165,8 @@ export class CoreHarness implements Executor {
     const pc = this.get(L.ELR_EL1);
     const inside = pc >= BigInt(BLOCK) && pc < BigInt(BLOCK + 4 * input.words.length);
     const after = this.ram.slice(DATA - RAM_BASE, DATA - RAM_BASE + DATA_SIZE);
-    let first = 0;
+    const same = Buffer.compare(after, image) === 0;
+    let first = same ? DATA_SIZE : 0;
     let last = DATA_SIZE;
     while (first < last && after[first] === image[first]) first++;
     while (last > first && after[last - 1] === image[last - 1]) last--;
