@@ -48,3 +48,25 @@ export async function readGuestFile(
     });
   }
 }
+
+/** What a small Linux needs beside its image and initrd before it can unpack the initrd and start a process. */
+const LINUX_WORKING_MEMORY = 20 * 2 ** 20;
+
+/**
+ * Refuses RAM in which a Linux would be loaded, and die at once. Only an uncompressed Image tells its size beforehand
+ * (Documentation/arch/arm64/booting.rst, "Call the kernel image"); what does not fit at all the loader finds out.
+ * @throws VmError ERR_MEMORY_TOO_SMALL
+ */
+export function checkLinuxFits(kernel: Uint8Array, initrd: Uint8Array | undefined, memory: number): void {
+  if (kernel.length < 64) return;
+  const header = new DataView(kernel.buffer, kernel.byteOffset, 64);
+  // "ARM\x64"
+  if (header.getUint32(56, true) !== 0x644d5241) return;
+  const image = Math.max(Number(header.getBigUint64(16, true)), kernel.length);
+  const needed = image + (initrd?.length ?? 0) + LINUX_WORKING_MEMORY;
+  if (needed <= memory || image > 2 ** 32) return;
+  throw new VmError('ERR_MEMORY_TOO_SMALL', `memory: ${formatSize(memory)} is too small for this kernel`, {
+    hint: `it needs ${Math.ceil(needed / 2 ** 20)}M at the very least, and is happier with 128M or more`,
+    details: { memory, minimum: needed },
+  });
+}

@@ -7,7 +7,7 @@ import { type FromWorker, fromPlainError, type ToWorker, type WorkerStart } from
 import { VmError } from '../util/errors.ts';
 import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
-import { readGuestFile } from './files.ts';
+import { checkLinuxFits, readGuestFile } from './files.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
 import { Transcript } from './transcript.ts';
 
@@ -407,6 +407,7 @@ async function makeConfig(
     return bytes;
   };
   const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
+  checkLinuxFits(kernel!, initrd, o.memory);
   const config: MachineConfig = {
     machine: 'arm-virt',
     engine: 'emu',

@@ -141,7 +141,7 @@ withDebian('guests that cannot be loaded are refused in words', async ({ kernel,
     ['x86', { kernel: x86 }, 'ERR_WRONG_ARCHITECTURE'],
     ['half a gzip', { kernel: gzip.slice(0, gzip.length >> 1) }, 'ERR_KERNEL_CORRUPT'],
     ['too large an initrd', { kernel, initrd: new Uint8Array(120 * 2 ** 20), memory: '128M' }, 'ERR_MEMORY_TOO_SMALL'],
-    ['little RAM', { kernel, initrd, memory: '32M' }, 'ERR_MEMORY_TOO_SMALL'],
+    ['little RAM', { kernel, initrd, memory: '48M' }, 'ERR_MEMORY_TOO_SMALL'],
   ];
   for (const [what, options, code] of cases) {
     const e = await Vm.create(options).then(

@@ -14,7 +14,10 @@ test('every error code has its section in docs/errors.md, with the exit code tha
   expect(codes.length).toBeGreaterThan(20);
   const exits = read('src/cli/exit-codes.ts');
   const number: Record<string, number> = { usage: 2, host: 3, fault: 4 };
-  const sections = [...read('docs/errors.md').matchAll(/^### (ERR_\w+)\n(\d)\. /gm)].map(m => [m[1], Number(m[2])]);
+  const sections = [...read('docs/errors.md').matchAll(/^### (ERR_\w+)\n\nExit code (\d)\. /gm)].map(m => [
+    m[1],
+    Number(m[2]),
+  ]);
   expect(sections).toEqual(codes.map(c => [c, number[new RegExp(`${c}: EXIT\\.(\\w+)`).exec(exits)![1]!]]));
 });
 
