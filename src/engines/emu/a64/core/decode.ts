@@ -604,6 +604,8 @@ function addSubtract(insn: u32): void {
     if (wide && !flags) {
       if (option == 2) return emit(sub ? op.SUB_UXTW : op.ADD_UXTW, sp(rd), sp(rn), rm, <u64>shift);
       if (option == 6) return emit(sub ? op.SUB_SXTW : op.ADD_SXTW, sp(rd), sp(rn), rm, <u64>shift);
+      if (option == 4 && !sub) return emit(op.ADD_SXTB, sp(rd), sp(rn), rm, <u64>shift);
+      if (option == 5 && !sub) return emit(op.ADD_SXTH, sp(rd), sp(rn), rm, <u64>shift);
       if ((option & 3) == 3) return emit(sub ? op.SUB_UXTX : op.ADD_UXTX, sp(rd), sp(rn), rm, <u64>shift);
     }
     if (wide && sub) {

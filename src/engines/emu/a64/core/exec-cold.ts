@@ -6,27 +6,32 @@ import { branchTaken, decodeAt } from './decode';
 import { execDp } from './dp';
 import { raiseUndefined } from './exception';
 import { pcOf } from './exec-hot';
-import { setNZCV } from './flags';
+import { FLAGS_ADD, FLAGS_SUB, nzcvNow, setFlags, setNZCV } from './flags';
 import { execFp } from './fp-exec';
 import {
   f32Add, f32Div, f32Mul, f32MulAdd, f32Sqrt, f32Sub, f64Add, f64Div, f64Mul, f64MulAdd, f64Sqrt, f64Sub,
 } from './fp-fast';
 import {
-  CPU_ID, DAIF, EL, FAULT, FP_ENABLED, FP_FAST, IRQ_LINES, SCTLR_EL1, SPSEL, SP_EL0, TLB_DATA, VREGS, XREGS,
+  CPU_ID, DAIF, EL, FAULT, FP_ENABLED, FP_FAST, IRQ_LINES, PAGE_VA, SCTLR_EL1, SPSEL, SP_EL0, TLB_DATA, TPIDR_EL0,
+  VREGS, XREGS,
 } from './layout';
 import { hostAddress, readHit, slowLoad, slowStore, tlbEntry, writeHit } from './mem';
 import {
   execFpMemory, execMemory, slowLoadPairQ, slowRead, slowStorePairQ, slowZero, stackAligned, storePair,
 } from './memory-ops';
 import { isOrdinary, isSafe, f32MulAddExact, f32MulAddIsFast, f64MulAddExact, f64MulAddIsFast } from './fp-fast';
-import { nzcvNow } from './flags';
 import { execSimd } from './simd-exec';
 import { execSimdMemory } from './simd-memory';
 import { fpCompare } from './softfloat-convert';
-import { AGAIN, CONTINUE, JUMP_TO, TAKE_FAULT, execSystem, raiseFpAccess, zeroAllowed } from './system';
+import {
+  AGAIN, CONTINUE, CONTINUE_FUSED, JUMP_TO, TAKE_FAULT, TOOK, execSystem, raiseFpAccess, zeroAllowed,
+} from './system';
 
 /** Where JUMP_TO and LEAVE_AT go. */
 export let target: u64 = 0;
+/** A taken branch within the page: the end of the instruction, and the operation that comes next. */
+export let takenFrom: u32 = 0;
+export let takenTo: u32 = 0;
 
 /** Does the operation at `ip` and returns what the run loop does next: one of the actions of system.ts. */
 export function cold(ip: u32): u32 {
@@ -41,1132 +46,1336 @@ export function cold(ip: u32): u32 {
       case 3: {
         raiseUndefined(); return why;
       }
-      // DP
+      // ADD_LSL_W
+      case 21: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); return CONTINUE;
+      }
+      // ADDS_W
+      case 32: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); return CONTINUE;
+      }
+      // EOR_IMM_X
+      case 36: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ load<u64>(ip, 8), XREGS); return CONTINUE;
+      }
+      // EOR_LSR_X
+      case 48: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // EOR_LSL_X
+      case 50: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // ORN_X
+      case 54: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); return CONTINUE;
+      }
+      // ANDS_X
+      case 56: {
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); return CONTINUE;
+      }
+      // BFXIL_X
+      case 62: {
+        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 2), XREGS) & ~load<u64>(ip, 8)) | ((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // BFXIL_W
+      case 63: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>((<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); return CONTINUE;
+      }
+      // BFI_W
+      case 65: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>((<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); return CONTINUE;
+      }
+      // MSUB_W
+      case 71: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) - <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); return CONTINUE;
+      }
+      // UMADDL
+      case 72: {
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), XREGS); return CONTINUE;
+      }
+      // SMADDL
+      case 73: {
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>(<i64><i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); return CONTINUE;
+      }
+      // UDIV_W
+      case 75: {
+        const b = <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(b == 0 ? 0 : <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) / b), XREGS); return CONTINUE;
+      }
+      // ASRV_X
+      case 80: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <i64>(<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63)), XREGS); return CONTINUE;
+      }
+      // ASRV_W
+      case 81: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>(<i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <i32>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31))), XREGS); return CONTINUE;
+      }
+      // CLZ_W
+      case 83: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(clz<u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS))), XREGS); return CONTINUE;
+      }
+      // CSINV_X
+      case 88: {
+        store<u64>(<u32>load<u16>(ip, 2), ((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); return CONTINUE;
+      }
+      // CSNEG_X
+      case 89: {
+        store<u64>(<u32>load<u16>(ip, 2), ((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>0 - <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); return CONTINUE;
+      }
+      // CCMN_X
+      case 96: {
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+      }
+      // CCMN_IMM_X
+      case 97: {
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+      }
+      // CCMN_W
+      case 100: {
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+      }
+      // CCMN_IMM_W
+      case 101: {
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64>load<u16>(ip, 6) << 32); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+      }
+      // SUBS_LSL_X
+      case 102: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); return CONTINUE;
+      }
+      // SUBS_UXTW
+      case 103: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); return CONTINUE;
+      }
+      // SUB_UXTW
+      case 105: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // SUB_SXTW
+      case 106: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // ADD_UXTX
+      case 107: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // SUB_UXTX
+      case 108: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // ADD_ASR_X
+      case 111: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> <i64>load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // SUB_LSL_W
+      case 112: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) - (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); return CONTINUE;
+      }
+      // ADD_LSR_W
+      case 113: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) >> <u32>load<i32>(ip, 8))), XREGS); return CONTINUE;
+      }
+      // ORR_LSR_X
+      case 114: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // ORR_LSR_W
+      case 115: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) >> <u32>load<i32>(ip, 8))), XREGS); return CONTINUE;
+      }
+      // AND_LSR_X
+      case 116: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // AND_LSL_X
+      case 117: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // EOR_ROR_X
+      case 118: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ rotr<u64>(<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // EOR_ASR_X
+      case 120: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> <i64>load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // BIC_LSL_X
+      case 121: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); return CONTINUE;
+      }
+      // RORV_X
+      case 122: {
+        store<u64>(<u32>load<u16>(ip, 2), rotr<u64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)), XREGS); return CONTINUE;
+      }
+      // RORV_W
+      case 123: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(rotr<u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS), <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS))), XREGS); return CONTINUE;
+      }
+      // SDIV_X
+      case 124: {
+        const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), b == 0 ? 0 : <i64>b == -1 ? <u64>0 - <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) / <i64>b), XREGS); return CONTINUE;
+      }
+      // SDIV_W
       case 125: {
+        const b = <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(b == 0 ? <u32>0 : <i32>b == -1 ? <u32>0 - <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>(<i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) / <i32>b)), XREGS); return CONTINUE;
+      }
+      // DP
+      case 127: {
         execDp(<u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // BCOND_FAR
-      case 139: {
+      case 141: {
         if (branchTaken(<u32>load<i32>(ip, 12))) { target = pcOf(ip) + <u64><i64>load<i32>(ip, 8); return JUMP_TO; } return CONTINUE;
       }
+      // SUBS_IMM_X_B_HS
+      case 144: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
+      // SUBS_IMM_W_B_HS
+      case 154: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
+      // SUBS_IMM_W_B_LO
+      case 155: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
+      // SUBS_IMM_W_B_GE
+      case 158: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
+      // SUBS_IMM_W_B_LT
+      case 159: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
+      // SUBS_X_B_LE
+      case 171: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
+      // ANDS_X_B_EQ
+      case 186: {
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
+      // ANDS_X_B_NE
+      case 187: {
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { { takenFrom = ip + 32; takenTo = ip + load<i32>(ip, 12); return TOOK; } } return CONTINUE_FUSED;
+      }
       // LDR_LIT_X
-      case 188: {
+      case 190: {
         const va = pcOf(ip) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_LIT_W
-      case 189: {
+      case 191: {
         const va = pcOf(ip) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_LIT_SW
-      case 190: {
+      case 192: {
         const va = pcOf(ip) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // MEM
-      case 191: {
+      case 193: {
         execMemory(<u32>load<i32>(ip, 8), pcOf(ip)); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // FP
-      case 192: {
+      case 194: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } execFp(<u32>load<u16>(ip, 2), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // SIMD
-      case 193: {
+      case 195: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } execSimd(<u32>load<u16>(ip, 2), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // SIMD_MEM
-      case 194: {
+      case 196: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } if (!execSimdMemory(<u32>load<u16>(ip, 2), <u32>load<i32>(ip, 8))) return why; return CONTINUE;
       }
       // FP_MEM
-      case 195: {
+      case 197: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } execFpMemory(<u32>load<i32>(ip, 8), pcOf(ip)); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // FADD_D
-      case 196: {
+      case 198: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) + reinterpret<f64>(b)); if (isOrdinary<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f64Add(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FSUB_D
-      case 197: {
+      case 199: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) - reinterpret<f64>(b)); if (isOrdinary<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f64Sub(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMUL_D
-      case 198: {
+      case 200: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) * reinterpret<f64>(b)); if (isSafe<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f64Mul(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FDIV_D
-      case 199: {
+      case 201: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) / reinterpret<f64>(b)); if (isSafe<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f64Div(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FSQRT_D
-      case 200: {
+      case 202: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(sqrt<f64>(reinterpret<f64>(a))); if (isOrdinary<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f64Sqrt(a); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMADD_D
-      case 201: {
+      case 203: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } const r = f64MulAdd(c, n, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMSUB_D
-      case 202: {
+      case 204: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a ^ 0x8000000000000000; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } const r = f64MulAdd(c, n, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FCMP_D
-      case 203: {
+      case 205: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const x = reinterpret<f64>(a); const y = reinterpret<f64>(b); if (load<u32>(0, FP_FAST) != 0) { if (x < y) { setNZCV(8); return CONTINUE; } if (x > y) { setNZCV(2); return CONTINUE; } if (x == y) { setNZCV(6); return CONTINUE; } } setNZCV(<u32>fpCompare<u64>(a, b, load<i32>(ip, 8) != 0)); return CONTINUE;
       }
       // FCMP_ZERO_D
-      case 204: {
+      case 206: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const x = reinterpret<f64>(a); if (load<u32>(0, FP_FAST) != 0) { if (x < 0) { setNZCV(8); return CONTINUE; } if (x > 0) { setNZCV(2); return CONTINUE; } if (x == 0) { setNZCV(6); return CONTINUE; } } setNZCV(<u32>fpCompare<u64>(a, 0, load<i32>(ip, 8) != 0)); return CONTINUE;
       }
       // FCSEL_D
-      case 205: {
+      case 207: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? a : b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FNEG_D
-      case 206: {
+      case 208: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a ^ 0x8000000000000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FABS_D
-      case 207: {
+      case 209: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a & ~<u64>0x8000000000000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // SCVTF_D_X
-      case 208: {
+      case 210: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u64>(<f64><i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } execFp(<u32>load<u16>(ip, 6), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // SCVTF_D_W
-      case 209: {
+      case 211: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u64>(<f64><i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } execFp(<u32>load<u16>(ip, 6), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FADD_S
-      case 210: {
+      case 212: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) + reinterpret<f32>(b)); if (isOrdinary<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f32Add(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FSUB_S
-      case 211: {
+      case 213: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) - reinterpret<f32>(b)); if (isOrdinary<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f32Sub(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMUL_S
-      case 212: {
+      case 214: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) * reinterpret<f32>(b)); if (isSafe<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f32Mul(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FDIV_S
-      case 213: {
+      case 215: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) / reinterpret<f32>(b)); if (isSafe<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f32Div(a, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FSQRT_S
-      case 214: {
+      case 216: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(sqrt<f32>(reinterpret<f32>(a))); if (isOrdinary<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } } const r = f32Sqrt(a); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMADD_S
-      case 215: {
+      case 217: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u32>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f32MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f32MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } const r = f32MulAdd(c, n, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMSUB_S
-      case 216: {
+      case 218: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); const n = a ^ 0x80000000; const c = load<u32>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f32MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f32MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } const r = f32MulAdd(c, n, b); store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FCMP_S
-      case 217: {
+      case 219: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); const x = reinterpret<f32>(a); const y = reinterpret<f32>(b); if (load<u32>(0, FP_FAST) != 0) { if (x < y) { setNZCV(8); return CONTINUE; } if (x > y) { setNZCV(2); return CONTINUE; } if (x == y) { setNZCV(6); return CONTINUE; } } setNZCV(<u32>fpCompare<u32>(a, b, load<i32>(ip, 8) != 0)); return CONTINUE;
       }
       // FCMP_ZERO_S
-      case 218: {
+      case 220: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const x = reinterpret<f32>(a); if (load<u32>(0, FP_FAST) != 0) { if (x < 0) { setNZCV(8); return CONTINUE; } if (x > 0) { setNZCV(2); return CONTINUE; } if (x == 0) { setNZCV(6); return CONTINUE; } } setNZCV(<u32>fpCompare<u32>(a, 0, load<i32>(ip, 8) != 0)); return CONTINUE;
       }
       // FCSEL_S
-      case 219: {
+      case 221: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? a : b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FNEG_S
-      case 220: {
+      case 222: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a ^ 0x80000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FABS_S
-      case 221: {
+      case 223: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a & ~<u32>0x80000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // SCVTF_S_X
-      case 222: {
+      case 224: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u32>(<f32><i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } execFp(<u32>load<u16>(ip, 6), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // SCVTF_S_W
-      case 223: {
+      case 225: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u32>(<f32><i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE; } execFp(<u32>load<u16>(ip, 6), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FCVTZS_X_D
-      case 224: {
+      case 226: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const x = load<f64>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 9223372036854775808.0) { store<u64>(<u32>load<u16>(ip, 2), <u64>i64(x), XREGS); return CONTINUE; } execFp(<u32>load<u16>(ip, 6), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FCVTZS_W_D
-      case 225: {
+      case 227: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const x = load<f64>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 2147483648.0) { store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>i32(x)), XREGS); return CONTINUE; } execFp(<u32>load<u16>(ip, 6), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FMOV_X_D
-      case 226: {
+      case 228: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), VREGS), XREGS); return CONTINUE;
       }
       // FMOV_D_X
-      case 227: {
+      case 229: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMOV_W_S
-      case 228: {
+      case 230: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(<u32>load<u16>(ip, 4), VREGS), XREGS); return CONTINUE;
       }
       // FMOV_S_W
-      case 229: {
+      case 231: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FADD_2D
-      case 230: {
+      case 232: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); const r = f64x2.add(a, b); if (load<u32>(0, FP_FAST) != 0 && isOrdinary<u64>(i64x2.extract_lane(r, 0)) && isOrdinary<u64>(i64x2.extract_lane(r, 1))) { v128.store(<u32>load<u16>(ip, 2), r, VREGS); return CONTINUE; } execFp(<u32>load<i32>(ip, 12), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FMUL_2D
-      case 231: {
+      case 233: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); const r = f64x2.mul(a, b); if (load<u32>(0, FP_FAST) != 0 && isSafe<u64>(i64x2.extract_lane(r, 0)) && isSafe<u64>(i64x2.extract_lane(r, 1))) { v128.store(<u32>load<u16>(ip, 2), r, VREGS); return CONTINUE; } execFp(<u32>load<i32>(ip, 12), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FSUB_2D
-      case 232: {
+      case 234: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); const r = f64x2.sub(a, b); if (load<u32>(0, FP_FAST) != 0 && isOrdinary<u64>(i64x2.extract_lane(r, 0)) && isOrdinary<u64>(i64x2.extract_lane(r, 1))) { v128.store(<u32>load<u16>(ip, 2), r, VREGS); return CONTINUE; } execFp(<u32>load<i32>(ip, 12), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FMLA_2D
-      case 233: {
+      case 235: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const c0 = load<u64>(<u32>load<u16>(ip, 2), VREGS); const c1 = load<u64>(<u32>load<u16>(ip, 2), VREGS + 8); const a0 = load<u64>(<u32>load<u16>(ip, 4), VREGS); const a1 = load<u64>(<u32>load<u16>(ip, 4), VREGS + 8); const b0 = load<u64>(<u32>load<u16>(ip, 6), VREGS); const b1 = load<u64>(<u32>load<u16>(ip, 6), VREGS + 8); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c0, a0, b0) && f64MulAddIsFast(c1, a1, b1)) { store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c0, a0, b0), VREGS); store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c1, a1, b1), VREGS + 8); return CONTINUE; } execFp(<u32>load<i32>(ip, 12), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // FMLS_2D
-      case 234: {
+      case 236: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const c0 = load<u64>(<u32>load<u16>(ip, 2), VREGS); const c1 = load<u64>(<u32>load<u16>(ip, 2), VREGS + 8); const a0 = load<u64>(<u32>load<u16>(ip, 4), VREGS) ^ 0x8000000000000000; const a1 = load<u64>(<u32>load<u16>(ip, 4), VREGS + 8) ^ 0x8000000000000000; const b0 = load<u64>(<u32>load<u16>(ip, 6), VREGS); const b1 = load<u64>(<u32>load<u16>(ip, 6), VREGS + 8); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c0, a0, b0) && f64MulAddIsFast(c1, a1, b1)) { store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c0, a0, b0), VREGS); store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c1, a1, b1), VREGS + 8); return CONTINUE; } execFp(<u32>load<i32>(ip, 12), <u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // DUP_2D_X
-      case 235: {
+      case 237: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const v = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, VREGS); store<u64>(<u32>load<u16>(ip, 2), v, VREGS + 8); return CONTINUE;
       }
       // UMOV_X
-      case 236: {
+      case 238: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4) + <u32>load<i32>(ip, 8), VREGS), XREGS); return CONTINUE;
       }
       // UMOV_W
-      case 237: {
+      case 239: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(<u32>load<u16>(ip, 4) + <u32>load<i32>(ip, 8), VREGS), XREGS); return CONTINUE;
       }
       // MOVI_V
-      case 238: {
+      case 240: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), VREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), VREGS + 8); return CONTINUE;
       }
       // FMOV_D
-      case 239: {
+      case 241: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), VREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // FMOV_S
-      case 240: {
+      case 242: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(<u32>load<u16>(ip, 4), VREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); return CONTINUE;
       }
       // AND_V
-      case 241: {
+      case 243: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), v128.and(a, b), VREGS); return CONTINUE;
       }
       // ORR_V
-      case 242: {
+      case 244: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), v128.or(a, b), VREGS); return CONTINUE;
       }
       // EOR_V
-      case 243: {
+      case 245: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), v128.xor(a, b), VREGS); return CONTINUE;
       }
       // ADD_16B
-      case 244: {
+      case 246: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i8x16.add(a, b), VREGS); return CONTINUE;
       }
       // ADD_4S
-      case 245: {
+      case 247: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i32x4.add(a, b), VREGS); return CONTINUE;
       }
       // ADD_2D
-      case 246: {
+      case 248: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i64x2.add(a, b), VREGS); return CONTINUE;
       }
       // CMEQ_16B
-      case 247: {
+      case 249: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i8x16.eq(a, b), VREGS); return CONTINUE;
       }
       // ATOMIC
-      case 248: {
+      case 250: {
         execAtomic(<u32>load<i32>(ip, 8)); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // LDAR_X
-      case 249: {
+      case 251: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { if ((va & 7) == 0) { store<u64>(<u32>load<u16>(ip, 2), load<u64>(hostAddress(e, va)), XREGS); return CONTINUE; } } execAtomic(<u32>load<i32>(ip, 8)); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // LDAR_W
-      case 250: {
+      case 252: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { if ((va & 3) == 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), XREGS); return CONTINUE; } } execAtomic(<u32>load<i32>(ip, 8)); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // STLR_X
-      case 251: {
+      case 253: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { if ((va & 7) == 0) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); return CONTINUE; } } execAtomic(<u32>load<i32>(ip, 8)); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // STLR_W
-      case 252: {
+      case 254: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { if ((va & 3) == 0) { store<u32>(hostAddress(e, va), <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); return CONTINUE; } } execAtomic(<u32>load<i32>(ip, 8)); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // SYSTEM
-      case 253: {
+      case 255: {
         target = pcOf(ip) + 4; why = execSystem(<u32>load<i32>(ip, 8), target - 4); if (why == CONTINUE) { return CONTINUE; } return why;
       }
       // MRS_FIELD
-      case 254: {
+      case 256: {
         if (load<u32>(0, EL) != 0) { store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4)), XREGS); return CONTINUE; } target = pcOf(ip) + 4; why = execSystem(<u32>load<i32>(ip, 8), target - 4); if (why == CONTINUE) { return CONTINUE; } return why;
       }
       // MRS_SP_EL0
-      case 256: {
+      case 258: {
         if (load<u32>(0, SPSEL) != 0) { store<u64>(<u32>load<u16>(ip, 2), load<u64>(0, SP_EL0), XREGS); return CONTINUE; } target = pcOf(ip) + 4; why = execSystem(<u32>load<i32>(ip, 8), target - 4); if (why == CONTINUE) { return CONTINUE; } return why;
       }
       // MRS_DAIF
-      case 257: {
+      case 259: {
         if (load<u32>(0, EL) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(0, DAIF), XREGS); return CONTINUE; } target = pcOf(ip) + 4; why = execSystem(<u32>load<i32>(ip, 8), target - 4); if (why == CONTINUE) { return CONTINUE; } return why;
       }
       // MSR_DAIFSET
-      case 258: {
+      case 260: {
         if (load<u32>(0, EL) != 0) { store<u32>(0, load<u32>(0, DAIF) | <u32>load<u16>(ip, 6), DAIF); return CONTINUE; } target = pcOf(ip) + 4; why = execSystem(<u32>load<i32>(ip, 8), target - 4); if (why == CONTINUE) { return CONTINUE; } return why;
       }
       // MSR_DAIFCLR
-      case 259: {
+      case 261: {
         if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0) { store<u32>(0, load<u32>(0, DAIF) & ~<u32>load<u16>(ip, 6), DAIF); return CONTINUE; } target = pcOf(ip) + 4; why = execSystem(<u32>load<i32>(ip, 8), target - 4); if (why == CONTINUE) { return CONTINUE; } return why;
       }
       // MSR_DAIF
-      case 260: {
+      case 262: {
         const v = <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS); if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0 && ((v ^ load<u32>(0, DAIF)) & 0x200) == 0) { store<u32>(0, v & 0x3c0, DAIF); return CONTINUE; } target = pcOf(ip) + 4; why = execSystem(<u32>load<i32>(ip, 8), target - 4); if (why == CONTINUE) { return CONTINUE; } return why;
       }
       // DC_ZVA
-      case 261: {
+      case 263: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { const e = tlbEntry(tlb, va); if (writeHit(e, va, 64)) { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); return CONTINUE; } } if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>load<i32>(ip, 8))) return why; slowZero(va, tlb); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // LDR_X_IMM
-      case 262: {
+      case 264: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_IMM_SP
-      case 263: {
+      case 265: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_POST
-      case 264: {
+      case 266: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_POST_SP
-      case 265: {
+      case 267: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_PRE
-      case 266: {
+      case 268: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_PRE_SP
-      case 267: {
+      case 269: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_LSL
-      case 268: {
+      case 270: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_UXTW
-      case 269: {
+      case 271: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_X_SXTW
-      case 270: {
+      case 272: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_IMM
-      case 271: {
+      case 273: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_IMM_SP
-      case 272: {
+      case 274: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_POST
-      case 273: {
+      case 275: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_POST_SP
-      case 274: {
+      case 276: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_PRE
-      case 275: {
+      case 277: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_PRE_SP
-      case 276: {
+      case 278: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_LSL
-      case 277: {
+      case 279: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_UXTW
-      case 278: {
+      case 280: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_SXTW
-      case 279: {
+      case 281: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_IMM
-      case 280: {
+      case 282: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_IMM_SP
-      case 281: {
+      case 283: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_POST
-      case 282: {
+      case 284: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_POST_SP
-      case 283: {
+      case 285: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_PRE
-      case 284: {
+      case 286: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_PRE_SP
-      case 285: {
+      case 287: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_LSL
-      case 286: {
+      case 288: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_UXTW
-      case 287: {
+      case 289: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_SXTW
-      case 288: {
+      case 290: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_IMM
-      case 289: {
+      case 291: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_IMM_SP
-      case 290: {
+      case 292: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_POST
-      case 291: {
+      case 293: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_POST_SP
-      case 292: {
+      case 294: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_PRE
-      case 293: {
+      case 295: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_PRE_SP
-      case 294: {
+      case 296: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_LSL
-      case 295: {
+      case 297: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_UXTW
-      case 296: {
+      case 298: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_SXTW
-      case 297: {
+      case 299: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRSW_IMM
-      case 298: {
+      case 300: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_IMM_SP
-      case 299: {
+      case 301: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_POST
-      case 300: {
+      case 302: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_POST_SP
-      case 301: {
+      case 303: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_PRE
-      case 302: {
+      case 304: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_PRE_SP
-      case 303: {
+      case 305: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_LSL
-      case 304: {
+      case 306: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_UXTW
-      case 305: {
+      case 307: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_SXTW
-      case 306: {
+      case 308: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_IMM
-      case 307: {
+      case 309: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_IMM_SP
-      case 308: {
+      case 310: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_POST
-      case 309: {
+      case 311: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_POST_SP
-      case 310: {
+      case 312: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_PRE
-      case 311: {
+      case 313: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_PRE_SP
-      case 312: {
+      case 314: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_LSL
-      case 313: {
+      case 315: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_UXTW
-      case 314: {
+      case 316: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_SXTW
-      case 315: {
+      case 317: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_IMM
-      case 316: {
+      case 318: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_IMM_SP
-      case 317: {
+      case 319: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_POST
-      case 318: {
+      case 320: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_POST_SP
-      case 319: {
+      case 321: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_PRE
-      case 320: {
+      case 322: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_PRE_SP
-      case 321: {
+      case 323: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_LSL
-      case 322: {
+      case 324: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_UXTW
-      case 323: {
+      case 325: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_SXTW
-      case 324: {
+      case 326: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_IMM
-      case 325: {
+      case 327: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_IMM_SP
-      case 326: {
+      case 328: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_POST
-      case 327: {
+      case 329: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_POST_SP
-      case 328: {
+      case 330: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_PRE
-      case 329: {
+      case 331: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_PRE_SP
-      case 330: {
+      case 332: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_LSL
-      case 331: {
+      case 333: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_UXTW
-      case 332: {
+      case 334: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_SXTW
-      case 333: {
+      case 335: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_IMM
-      case 334: {
+      case 336: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_IMM_SP
-      case 335: {
+      case 337: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_POST
-      case 336: {
+      case 338: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_POST_SP
-      case 337: {
+      case 339: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_PRE
-      case 338: {
+      case 340: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_PRE_SP
-      case 339: {
+      case 341: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_LSL
-      case 340: {
+      case 342: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_UXTW
-      case 341: {
+      case 343: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_SXTW
-      case 342: {
+      case 344: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // STR_X_IMM
-      case 343: {
+      case 345: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_X_IMM_SP
-      case 344: {
+      case 346: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_X_POST
-      case 345: {
+      case 347: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_X_POST_SP
-      case 346: {
+      case 348: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_X_PRE
-      case 347: {
+      case 349: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_X_PRE_SP
-      case 348: {
+      case 350: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_X_LSL
-      case 349: {
+      case 351: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_X_UXTW
-      case 350: {
+      case 352: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_X_SXTW
-      case 351: {
+      case 353: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_W_IMM
-      case 352: {
+      case 354: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_W_IMM_SP
-      case 353: {
+      case 355: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_W_POST
-      case 354: {
+      case 356: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_W_POST_SP
-      case 355: {
+      case 357: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_W_PRE
-      case 356: {
+      case 358: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_W_PRE_SP
-      case 357: {
+      case 359: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_W_LSL
-      case 358: {
+      case 360: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_W_UXTW
-      case 359: {
+      case 361: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_W_SXTW
-      case 360: {
+      case 362: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRH_IMM
-      case 361: {
+      case 363: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRH_IMM_SP
-      case 362: {
+      case 364: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRH_POST
-      case 363: {
+      case 365: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRH_POST_SP
-      case 364: {
+      case 366: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRH_PRE
-      case 365: {
+      case 367: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STRH_PRE_SP
-      case 366: {
+      case 368: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STRH_LSL
-      case 367: {
+      case 369: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRH_UXTW
-      case 368: {
+      case 370: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRH_SXTW
-      case 369: {
+      case 371: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRB_IMM
-      case 370: {
+      case 372: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRB_IMM_SP
-      case 371: {
+      case 373: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRB_POST
-      case 372: {
+      case 374: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRB_POST_SP
-      case 373: {
+      case 375: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRB_PRE
-      case 374: {
+      case 376: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STRB_PRE_SP
-      case 375: {
+      case 377: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STRB_LSL
-      case 376: {
+      case 378: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRB_UXTW
-      case 377: {
+      case 379: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRB_SXTW
-      case 378: {
+      case 380: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // LDP_X_IMM
-      case 379: {
+      case 381: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_IMM_SP
-      case 380: {
+      case 382: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_POST
-      case 381: {
+      case 383: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_POST_SP
-      case 382: {
+      case 384: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_PRE
-      case 383: {
+      case 385: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_PRE_SP
-      case 384: {
+      case 386: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // STP_X_IMM
-      case 385: {
+      case 387: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_X_IMM_SP
-      case 386: {
+      case 388: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_X_POST
-      case 387: {
+      case 389: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_X_POST_SP
-      case 388: {
+      case 390: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_X_PRE
-      case 389: {
+      case 391: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STP_X_PRE_SP
-      case 390: {
+      case 392: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDP_W_IMM
-      case 391: {
+      case 393: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_IMM_SP
-      case 392: {
+      case 394: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_POST
-      case 393: {
+      case 395: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_POST_SP
-      case 394: {
+      case 396: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_PRE
-      case 395: {
+      case 397: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_PRE_SP
-      case 396: {
+      case 398: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // STP_W_IMM
-      case 397: {
+      case 399: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_W_IMM_SP
-      case 398: {
+      case 400: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_W_POST
-      case 399: {
+      case 401: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_W_POST_SP
-      case 400: {
+      case 402: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_W_PRE
-      case 401: {
+      case 403: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STP_W_PRE_SP
-      case 402: {
+      case 404: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va, XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_Q_IMM
-      case 403: {
+      case 405: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_IMM_SP
-      case 404: {
+      case 406: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_POST
-      case 405: {
+      case 407: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_Q_POST_SP
-      case 406: {
+      case 408: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_Q_PRE
-      case 407: {
+      case 409: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDR_Q_PRE_SP
-      case 408: {
+      case 410: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_Q_LSL
-      case 409: {
+      case 411: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_UXTW
-      case 410: {
+      case 412: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_SXTW
-      case 411: {
+      case 413: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // STR_Q_IMM
-      case 412: {
+      case 414: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_IMM_SP
-      case 413: {
+      case 415: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_POST
-      case 414: {
+      case 416: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_Q_POST_SP
-      case 415: {
+      case 417: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_Q_PRE
-      case 416: {
+      case 418: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_Q_PRE_SP
-      case 417: {
+      case 419: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_Q_LSL
-      case 418: {
+      case 420: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_UXTW
-      case 419: {
+      case 421: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_SXTW
-      case 420: {
+      case 422: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // LDR_D_IMM
-      case 421: {
+      case 423: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_D_IMM_SP
-      case 422: {
+      case 424: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_D_POST
-      case 423: {
+      case 425: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_D_POST_SP
-      case 424: {
+      case 426: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_D_PRE
-      case 425: {
+      case 427: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDR_D_PRE_SP
-      case 426: {
+      case 428: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_D_LSL
-      case 427: {
+      case 429: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_D_UXTW
-      case 428: {
+      case 430: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_D_SXTW
-      case 429: {
+      case 431: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // STR_D_IMM
-      case 430: {
+      case 432: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_D_IMM_SP
-      case 431: {
+      case 433: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_D_POST
-      case 432: {
+      case 434: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_D_POST_SP
-      case 433: {
+      case 435: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_D_PRE
-      case 434: {
+      case 436: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_D_PRE_SP
-      case 435: {
+      case 437: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_D_LSL
-      case 436: {
+      case 438: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_D_UXTW
-      case 437: {
+      case 439: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_D_SXTW
-      case 438: {
+      case 440: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // LDR_S_IMM
-      case 439: {
+      case 441: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_S_IMM_SP
-      case 440: {
+      case 442: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_S_POST
-      case 441: {
+      case 443: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_S_POST_SP
-      case 442: {
+      case 444: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_S_PRE
-      case 443: {
+      case 445: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDR_S_PRE_SP
-      case 444: {
+      case 446: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_S_LSL
-      case 445: {
+      case 447: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_S_UXTW
-      case 446: {
+      case 448: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_S_SXTW
-      case 447: {
+      case 449: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // STR_S_IMM
-      case 448: {
+      case 450: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_S_IMM_SP
-      case 449: {
+      case 451: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_S_POST
-      case 450: {
+      case 452: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_S_POST_SP
-      case 451: {
+      case 453: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_S_PRE
-      case 452: {
+      case 454: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_S_PRE_SP
-      case 453: {
+      case 455: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_S_LSL
-      case 454: {
+      case 456: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_S_UXTW
-      case 455: {
+      case 457: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_S_SXTW
-      case 456: {
+      case 458: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // LDP_Q_IMM
-      case 457: {
+      case 459: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why;  return CONTINUE;
       }
       // LDP_Q_IMM_SP
-      case 458: {
+      case 460: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why;  return CONTINUE;
       }
       // LDP_Q_POST
-      case 459: {
+      case 461: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDP_Q_POST_SP
-      case 460: {
+      case 462: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDP_Q_PRE
-      case 461: {
+      case 463: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDP_Q_PRE_SP
-      case 462: {
+      case 464: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va, XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STP_Q_IMM
-      case 463: {
+      case 465: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_Q_IMM_SP
-      case 464: {
+      case 466: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_Q_POST
-      case 465: {
+      case 467: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_Q_POST_SP
-      case 466: {
+      case 468: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_Q_PRE
-      case 467: {
+      case 469: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STP_Q_PRE_SP
-      case 468: {
+      case 470: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
     default:

@@ -48,1869 +48,857 @@ export function hot(ip: u32, acc: i32): u32 {
       case 2: {
         acc -= 16; target = pcOf(ip); why = LEAVE_AT; break;
       }
-      // UNDEFINED
-      case 3: {
-        { why = COLD_OP; break; }
-      }
       // NOP
       case 4: {
         { ip += 16; continue; }
       }
-      // ADR
+      // ADD_SXTB
       case 5: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i8><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+      }
+      // ADD_SXTH
+      case 6: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i16><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
+      }
+      // ADR
+      case 7: {
         store<u64>(<u32>load<u16>(ip, 2), pcOf(ip) + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // ADRP
-      case 6: {
+      case 8: {
         store<u64>(<u32>load<u16>(ip, 2), (pcOf(ip) & ~(<u64>0xfff)) + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // MOV_IMM
-      case 7: {
+      case 9: {
         store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // MOVK_X
-      case 8: {
+      case 10: {
         store<u16>(<u32>load<u16>(ip, 2) + <u32>load<u16>(ip, 6), <u16>load<i32>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // MOVK_W
-      case 9: {
+      case 11: {
         const v = (<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~(<u32>0xffff << <u32>load<u16>(ip, 6))) | <u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), <u64>(v), XREGS); { ip += 16; continue; }
       }
       // MOV_X
-      case 10: {
+      case 12: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // MOV_W
-      case 11: {
+      case 13: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ADD_IMM_X
-      case 12: {
+      case 14: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // ADD_IMM_W
-      case 13: {
+      case 15: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ADD_X
-      case 14: {
+      case 16: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // ADD_W
-      case 15: {
+      case 17: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // SUB_X
-      case 16: {
+      case 18: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // SUB_W
-      case 17: {
+      case 19: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) - <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ADD_LSL_X
-      case 18: {
+      case 20: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
-      // ADD_LSL_W
-      case 19: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
-      }
       // SUB_LSL_X
-      case 20: {
+      case 22: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ADD_UXTW
-      case 21: {
+      case 23: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ADD_SXTW
-      case 22: {
+      case 24: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // SUBS_IMM_X
-      case 23: {
+      case 25: {
         const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // SUBS_IMM_W
-      case 24: {
+      case 26: {
         const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // SUBS_X
-      case 25: {
+      case 27: {
         const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // SUBS_W
-      case 26: {
+      case 28: {
         const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
       // ADDS_IMM_X
-      case 27: {
+      case 29: {
         const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a + b, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
       }
       // ADDS_IMM_W
-      case 28: {
+      case 30: {
         const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = load<u64>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
       }
       // ADDS_X
-      case 29: {
+      case 31: {
         const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a + b, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
       }
-      // ADDS_W
-      case 30: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; continue; }
-      }
       // AND_IMM
-      case 31: {
+      case 33: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // ORR_IMM_X
-      case 32: {
+      case 34: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // ORR_IMM_W
-      case 33: {
+      case 35: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
       }
-      // EOR_IMM_X
-      case 34: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ load<u64>(ip, 8), XREGS); { ip += 16; continue; }
-      }
       // EOR_IMM_W
-      case 35: {
+      case 37: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ANDS_IMM_X
-      case 36: {
+      case 38: {
         const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); { ip += 16; continue; }
       }
       // ANDS_IMM_W
-      case 37: {
+      case 39: {
         const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); { ip += 16; continue; }
       }
       // AND_X
-      case 38: {
+      case 40: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // AND_W
-      case 39: {
+      case 41: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ORR_X
-      case 40: {
+      case 42: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // ORR_W
-      case 41: {
+      case 43: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // ORR_LSL_X
-      case 42: {
+      case 44: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // ORR_LSL_W
-      case 43: {
+      case 45: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // EOR_X
-      case 44: {
+      case 46: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // EOR_W
-      case 45: {
+      case 47: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
-      // EOR_LSR_X
-      case 46: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
       // EOR_LSR_W
-      case 47: {
+      case 49: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) >> <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
-      // EOR_LSL_X
-      case 48: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
       // EOR_LSL_W
-      case 49: {
+      case 51: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // BIC_X
-      case 50: {
+      case 52: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // BIC_W
-      case 51: {
+      case 53: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & ~<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
-      // ORN_X
-      case 52: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
-      }
       // ORN_W
-      case 53: {
+      case 55: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | ~<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
-      // ANDS_X
-      case 54: {
-        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); { ip += 16; continue; }
-      }
       // ANDS_W
-      case 55: {
+      case 57: {
         const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); { ip += 16; continue; }
       }
       // UBFX
-      case 56: {
+      case 58: {
         store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; continue; }
       }
       // UBFIZ
-      case 57: {
+      case 59: {
         store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & load<u64>(ip, 8)) << <u64>load<u16>(ip, 6), XREGS); { ip += 16; continue; }
       }
       // SBFM_X
-      case 58: {
+      case 60: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<i64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << <u64><u32>load<i32>(ip, 8)) >> <i64>load<i32>(ip, 12)), XREGS); { ip += 16; continue; }
       }
       // SBFM_W
-      case 59: {
+      case 61: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>(<i32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << <u32>load<i32>(ip, 8)) >> load<i32>(ip, 12))), XREGS); { ip += 16; continue; }
       }
-      // BFXIL_X
-      case 60: {
-        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 2), XREGS) & ~load<u64>(ip, 8)) | ((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // BFXIL_W
-      case 61: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>((<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
-      }
       // BFI_X
-      case 62: {
+      case 64: {
         store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 2), XREGS) & ~load<u64>(ip, 8)) | ((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << <u64>load<u16>(ip, 6)) & load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
-      // BFI_W
-      case 63: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>((<u32>load<u32>(<u32>load<u16>(ip, 2), XREGS) & ~<u32>load<i32>(ip, 8)) | ((<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << <u32>load<u16>(ip, 6)) & <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
-      }
       // EXTR_X
-      case 64: {
+      case 66: {
         store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)) | ((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << 1) << (63 - load<u64>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // EXTR_W
-      case 65: {
+      case 67: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>(((<u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32) | <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)) >> load<u64>(ip, 8))), XREGS); { ip += 16; continue; }
       }
       // MADD_X
-      case 66: {
+      case 68: {
         store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // MADD_W
-      case 67: {
+      case 69: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // MSUB_X
-      case 68: {
+      case 70: {
         store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) - <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
-      // MSUB_W
-      case 69: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) - <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
-      }
-      // UMADDL
-      case 70: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
-      }
-      // SMADDL
-      case 71: {
-        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>(<i64><i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
-      }
       // UDIV_X
-      case 72: {
+      case 74: {
         const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), b == 0 ? 0 : <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) / b, XREGS); { ip += 16; continue; }
       }
-      // UDIV_W
-      case 73: {
-        const b = <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(b == 0 ? 0 : <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) / b), XREGS); { ip += 16; continue; }
-      }
       // LSLV_X
-      case 74: {
+      case 76: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) << (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63), XREGS); { ip += 16; continue; }
       }
       // LSLV_W
-      case 75: {
+      case 77: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31)), XREGS); { ip += 16; continue; }
       }
       // LSRV_X
-      case 76: {
+      case 78: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63), XREGS); { ip += 16; continue; }
       }
       // LSRV_W
-      case 77: {
+      case 79: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31)), XREGS); { ip += 16; continue; }
       }
-      // ASRV_X
-      case 78: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <i64>(<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) & 63)), XREGS); { ip += 16; continue; }
-      }
-      // ASRV_W
-      case 79: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>(<i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) >> <i32>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) & 31))), XREGS); { ip += 16; continue; }
-      }
       // CLZ_X
-      case 80: {
+      case 82: {
         store<u64>(<u32>load<u16>(ip, 2), clz<u64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), XREGS); { ip += 16; continue; }
       }
-      // CLZ_W
-      case 81: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(clz<u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS))), XREGS); { ip += 16; continue; }
-      }
       // REV_X
-      case 82: {
+      case 84: {
         store<u64>(<u32>load<u16>(ip, 2), bswap<u64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), XREGS); { ip += 16; continue; }
       }
       // REV_W
-      case 83: {
+      case 85: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(bswap<u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS))), XREGS); { ip += 16; continue; }
       }
       // CSEL_X
-      case 84: {
+      case 86: {
         store<u64>(<u32>load<u16>(ip, 2), ((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
       }
       // CSINC_X
-      case 85: {
+      case 87: {
         store<u64>(<u32>load<u16>(ip, 2), ((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) + 1, XREGS); { ip += 16; continue; }
       }
-      // CSINV_X
-      case 86: {
-        store<u64>(<u32>load<u16>(ip, 2), ((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : ~<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
-      }
-      // CSNEG_X
-      case 87: {
-        store<u64>(<u32>load<u16>(ip, 2), ((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>0 - <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; }
-      }
       // CSEL_W
-      case 88: {
+      case 90: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // CSINC_W
-      case 89: {
+      case 91: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) + 1), XREGS); { ip += 16; continue; }
       }
       // CSINV_W
-      case 90: {
+      case 92: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : ~<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // CSNEG_W
-      case 91: {
+      case 93: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>0 - <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
       }
       // CCMP_X
-      case 92: {
+      case 94: {
         if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
       // CCMP_IMM_X
-      case 93: {
+      case 95: {
         if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
-      // CCMN_X
-      case 94: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
-      }
-      // CCMN_IMM_X
-      case 95: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
-      }
       // CCMP_W
-      case 96: {
+      case 98: {
         if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
       // CCMP_IMM_W
-      case 97: {
+      case 99: {
         if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64>load<u16>(ip, 6) << 32); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
-      // CCMN_W
-      case 98: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
-      }
-      // CCMN_IMM_W
-      case 99: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64>load<u16>(ip, 6) << 32); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
-      }
-      // SUBS_LSL_X
-      case 100: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
-      }
-      // SUBS_UXTW
-      case 101: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
-      }
       // SUBS_SXTW
-      case 102: {
+      case 104: {
         const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); { ip += 16; continue; }
       }
-      // SUB_UXTW
-      case 103: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // SUB_SXTW
-      case 104: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // ADD_UXTX
-      case 105: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // SUB_UXTX
-      case 106: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
       // ADD_LSR_X
-      case 107: {
+      case 109: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
       // SUB_LSR_X
-      case 108: {
+      case 110: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) - (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
       }
-      // ADD_ASR_X
-      case 109: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> <i64>load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // SUB_LSL_W
-      case 110: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) - (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
-      }
-      // ADD_LSR_W
-      case 111: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) >> <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
-      }
-      // ORR_LSR_X
-      case 112: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) | (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // ORR_LSR_W
-      case 113: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) | (<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) >> <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
-      }
-      // AND_LSR_X
-      case 114: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // AND_LSL_X
-      case 115: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // EOR_ROR_X
-      case 116: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ rotr<u64>(<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
       // EOR_ROR_W
-      case 117: {
+      case 119: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ rotr<u32>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), <u32>load<i32>(ip, 8))), XREGS); { ip += 16; continue; }
       }
-      // EOR_ASR_X
-      case 118: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) ^ <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) >> <i64>load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // BIC_LSL_X
-      case 119: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; }
-      }
-      // RORV_X
-      case 120: {
-        store<u64>(<u32>load<u16>(ip, 2), rotr<u64>(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; }
-      }
-      // RORV_W
-      case 121: {
-        store<u64>(<u32>load<u16>(ip, 2), <u64>(rotr<u32>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS), <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS))), XREGS); { ip += 16; continue; }
-      }
-      // SDIV_X
-      case 122: {
-        const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), b == 0 ? 0 : <i64>b == -1 ? <u64>0 - <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) : <u64>(<i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) / <i64>b), XREGS); { ip += 16; continue; }
-      }
-      // SDIV_W
-      case 123: {
-        const b = <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(b == 0 ? <u32>0 : <i32>b == -1 ? <u32>0 - <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) : <u32>(<i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) / <i32>b)), XREGS); { ip += 16; continue; }
-      }
       // UMULH
-      case 124: {
+      case 126: {
         const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); const m = (a >> 32) * (b & 0xffff_ffff) + (((a & 0xffff_ffff) * (b & 0xffff_ffff)) >> 32); const k = (a & 0xffff_ffff) * (b >> 32) + (m & 0xffff_ffff); store<u64>(<u32>load<u16>(ip, 2), (a >> 32) * (b >> 32) + (m >> 32) + (k >> 32), XREGS); { ip += 16; continue; }
       }
-      // DP
-      case 125: {
-        { why = COLD_OP; break; }
-      }
       // B
-      case 126: {
+      case 128: {
         { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }
       }
       // B_FAR
-      case 127: {
+      case 129: {
         { target = pcOf(ip) + load<u64>(ip, 8); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }
       }
       // BL
-      case 128: {
+      case 130: {
         store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }
       }
       // BL_FAR
-      case 129: {
+      case 131: {
         const pc = pcOf(ip); store<u64>(30 << 3, pc + 4, XREGS); { target = pc + load<u64>(ip, 8); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }
       }
       // BR
-      case 130: {
+      case 132: {
         { target = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }
       }
       // BLR
-      case 131: {
+      case 133: {
         const to = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { target = to; const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; }
       }
       // CBZ_X
-      case 132: {
+      case 134: {
         if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; }
       }
       // CBNZ_X
-      case 133: {
+      case 135: {
         if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; }
       }
       // CBZ_W
-      case 134: {
+      case 136: {
         if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; }
       }
       // CBNZ_W
-      case 135: {
+      case 137: {
         if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; }
       }
       // TBZ
-      case 136: {
+      case 138: {
         if (((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & 1) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; }
       }
       // TBNZ
-      case 137: {
+      case 139: {
         if (((<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; }
       }
       // BCOND
-      case 138: {
+      case 140: {
         if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; }
       }
-      // BCOND_FAR
-      case 139: {
-        { why = COLD_OP; break; }
-      }
       // SUBS_IMM_X_B_EQ
-      case 140: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 142: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_NE
-      case 141: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // SUBS_IMM_X_B_HS
-      case 142: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 143: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_LO
-      case 143: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 145: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_HI
-      case 144: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 146: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_LS
-      case 145: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 147: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_GE
-      case 146: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 148: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_LT
-      case 147: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 149: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_GT
-      case 148: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 150: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_X_B_LE
-      case 149: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 151: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_W_B_EQ
-      case 150: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 152: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_W_B_NE
-      case 151: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // SUBS_IMM_W_B_HS
-      case 152: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // SUBS_IMM_W_B_LO
       case 153: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_W_B_HI
-      case 154: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 156: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_W_B_LS
-      case 155: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // SUBS_IMM_W_B_GE
-      case 156: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // SUBS_IMM_W_B_LT
       case 157: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_W_B_GT
-      case 158: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 160: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_IMM_W_B_LE
-      case 159: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 161: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_EQ
-      case 160: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 162: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_NE
-      case 161: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 163: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_HS
-      case 162: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 164: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_LO
-      case 163: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 165: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_HI
-      case 164: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 166: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_LS
-      case 165: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 167: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_GE
-      case 166: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 168: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_LT
-      case 167: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 169: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_X_B_GT
-      case 168: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // SUBS_X_B_LE
-      case 169: {
-        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 170: {
+        const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_EQ
-      case 170: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 172: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_NE
-      case 171: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 173: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_HS
-      case 172: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 174: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a >= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_LO
-      case 173: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 175: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a < b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_HI
-      case 174: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 176: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a > b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_LS
-      case 175: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 177: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_GE
-      case 176: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 178: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a >= <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_LT
-      case 177: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 179: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a < <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_GT
-      case 178: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 180: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a > <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // SUBS_W_B_LE
-      case 179: {
-        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 181: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (<i64>a <= <i64>b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // ANDS_IMM_X_B_EQ
-      case 180: {
-        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 182: {
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // ANDS_IMM_X_B_NE
-      case 181: {
-        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 183: {
+        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64><i64>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // ANDS_IMM_W_B_EQ
-      case 182: {
-        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 184: {
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // ANDS_IMM_W_B_NE
-      case 183: {
-        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // ANDS_X_B_EQ
-      case 184: {
-        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // ANDS_X_B_NE
       case 185: {
-        const r = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<i32>(ip, 8)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // ANDS_W_B_EQ
-      case 186: {
-        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
+      case 188: {
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r == 0) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // ANDS_W_B_NE
-      case 187: {
-        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } ip += 32; continue;
-      }
-      // LDR_LIT_X
-      case 188: {
-        const va = pcOf(ip) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_LIT_W
       case 189: {
-        const va = pcOf(ip) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_LIT_SW
-      case 190: {
-        const va = pcOf(ip) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // MEM
-      case 191: {
-        { why = COLD_OP; break; }
-      }
-      // FP
-      case 192: {
-        { why = COLD_OP; break; }
-      }
-      // SIMD
-      case 193: {
-        { why = COLD_OP; break; }
-      }
-      // SIMD_MEM
-      case 194: {
-        { why = COLD_OP; break; }
-      }
-      // FP_MEM
-      case 195: {
-        { why = COLD_OP; break; }
+        const r = <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) & <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)); store<u64>(<u32>load<u16>(ip, 2), r, XREGS); setFlags(FLAGS_ADD, r << 32, 0); if (r != 0) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; }
       }
       // FADD_D
-      case 196: {
+      case 198: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) + reinterpret<f64>(b)); if (isOrdinary<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // FSUB_D
-      case 197: {
+      case 199: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) - reinterpret<f64>(b)); if (isOrdinary<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // FMUL_D
-      case 198: {
+      case 200: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) * reinterpret<f64>(b)); if (isSafe<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // FDIV_D
-      case 199: {
+      case 201: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(reinterpret<f64>(a) / reinterpret<f64>(b)); if (isSafe<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
-      // FSQRT_D
-      case 200: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u64>(sqrt<f64>(reinterpret<f64>(a))); if (isOrdinary<u64>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
       // FMADD_D
-      case 201: {
+      case 203: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // FMSUB_D
-      case 202: {
+      case 204: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a ^ 0x8000000000000000; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // FCMP_D
-      case 203: {
+      case 205: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const x = reinterpret<f64>(a); const y = reinterpret<f64>(b); if (load<u32>(0, FP_FAST) != 0) { if (x < y) { setNZCV(8); { ip += 16; continue; } } if (x > y) { setNZCV(2); { ip += 16; continue; } } if (x == y) { setNZCV(6); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // FCMP_ZERO_D
-      case 204: {
+      case 206: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const x = reinterpret<f64>(a); if (load<u32>(0, FP_FAST) != 0) { if (x < 0) { setNZCV(8); { ip += 16; continue; } } if (x > 0) { setNZCV(2); { ip += 16; continue; } } if (x == 0) { setNZCV(6); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
-      // FCSEL_D
-      case 205: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? a : b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
       // FNEG_D
-      case 206: {
+      case 208: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a ^ 0x8000000000000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
       }
-      // FABS_D
-      case 207: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a & ~<u64>0x8000000000000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // SCVTF_D_X
-      case 208: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u64>(<f64><i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // SCVTF_D_W
-      case 209: {
+      case 211: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u64>(<f64><i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // FADD_S
-      case 210: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) + reinterpret<f32>(b)); if (isOrdinary<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
-      // FSUB_S
-      case 211: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) - reinterpret<f32>(b)); if (isOrdinary<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
-      // FMUL_S
-      case 212: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) * reinterpret<f32>(b)); if (isSafe<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
-      // FDIV_S
-      case 213: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(reinterpret<f32>(a) / reinterpret<f32>(b)); if (isSafe<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
-      // FSQRT_S
-      case 214: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0) { const r = reinterpret<u32>(sqrt<f32>(reinterpret<f32>(a))); if (isOrdinary<u32>(r)) { store<u64>(<u32>load<u16>(ip, 2), <u64>r, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
-      // FMADD_S
-      case 215: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u32>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f32MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f32MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FMSUB_S
-      case 216: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); const n = a ^ 0x80000000; const c = load<u32>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f32MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f32MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FCMP_S
-      case 217: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); const x = reinterpret<f32>(a); const y = reinterpret<f32>(b); if (load<u32>(0, FP_FAST) != 0) { if (x < y) { setNZCV(8); { ip += 16; continue; } } if (x > y) { setNZCV(2); { ip += 16; continue; } } if (x == y) { setNZCV(6); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
-      // FCMP_ZERO_S
-      case 218: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const x = reinterpret<f32>(a); if (load<u32>(0, FP_FAST) != 0) { if (x < 0) { setNZCV(8); { ip += 16; continue; } } if (x > 0) { setNZCV(2); { ip += 16; continue; } } if (x == 0) { setNZCV(6); { ip += 16; continue; } } } { why = COLD_OP; break; }
-      }
-      // FCSEL_S
-      case 219: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); const b = load<u32>(<u32>load<u16>(ip, 6), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(((<u32>load<i32>(ip, 8) >> nzcvNow()) & 1) != 0 ? a : b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // FNEG_S
-      case 220: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a ^ 0x80000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // FABS_S
-      case 221: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u32>(<u32>load<u16>(ip, 4), VREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>(a & ~<u32>0x80000000), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // SCVTF_S_X
-      case 222: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u32>(<f32><i64><u64>load<u64>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // SCVTF_S_W
-      case 223: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_FAST) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>reinterpret<u32>(<f32><i32><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FCVTZS_X_D
-      case 224: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const x = load<f64>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 9223372036854775808.0) { store<u64>(<u32>load<u16>(ip, 2), <u64>i64(x), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FCVTZS_W_D
-      case 225: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const x = load<f64>(<u32>load<u16>(ip, 4), VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 2147483648.0) { store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>i32(x)), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // FMOV_X_D
-      case 226: {
+      case 228: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), VREGS), XREGS); { ip += 16; continue; }
       }
-      // FMOV_D_X
-      case 227: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // FMOV_W_S
-      case 228: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(<u32>load<u16>(ip, 4), VREGS), XREGS); { ip += 16; continue; }
-      }
-      // FMOV_S_W
-      case 229: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // FADD_2D
-      case 230: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); const r = f64x2.add(a, b); if (load<u32>(0, FP_FAST) != 0 && isOrdinary<u64>(i64x2.extract_lane(r, 0)) && isOrdinary<u64>(i64x2.extract_lane(r, 1))) { v128.store(<u32>load<u16>(ip, 2), r, VREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FMUL_2D
-      case 231: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); const r = f64x2.mul(a, b); if (load<u32>(0, FP_FAST) != 0 && isSafe<u64>(i64x2.extract_lane(r, 0)) && isSafe<u64>(i64x2.extract_lane(r, 1))) { v128.store(<u32>load<u16>(ip, 2), r, VREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FSUB_2D
-      case 232: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); const r = f64x2.sub(a, b); if (load<u32>(0, FP_FAST) != 0 && isOrdinary<u64>(i64x2.extract_lane(r, 0)) && isOrdinary<u64>(i64x2.extract_lane(r, 1))) { v128.store(<u32>load<u16>(ip, 2), r, VREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FMLA_2D
-      case 233: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const c0 = load<u64>(<u32>load<u16>(ip, 2), VREGS); const c1 = load<u64>(<u32>load<u16>(ip, 2), VREGS + 8); const a0 = load<u64>(<u32>load<u16>(ip, 4), VREGS); const a1 = load<u64>(<u32>load<u16>(ip, 4), VREGS + 8); const b0 = load<u64>(<u32>load<u16>(ip, 6), VREGS); const b1 = load<u64>(<u32>load<u16>(ip, 6), VREGS + 8); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c0, a0, b0) && f64MulAddIsFast(c1, a1, b1)) { store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c0, a0, b0), VREGS); store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c1, a1, b1), VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // FMLS_2D
-      case 234: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const c0 = load<u64>(<u32>load<u16>(ip, 2), VREGS); const c1 = load<u64>(<u32>load<u16>(ip, 2), VREGS + 8); const a0 = load<u64>(<u32>load<u16>(ip, 4), VREGS) ^ 0x8000000000000000; const a1 = load<u64>(<u32>load<u16>(ip, 4), VREGS + 8) ^ 0x8000000000000000; const b0 = load<u64>(<u32>load<u16>(ip, 6), VREGS); const b1 = load<u64>(<u32>load<u16>(ip, 6), VREGS + 8); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c0, a0, b0) && f64MulAddIsFast(c1, a1, b1)) { store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c0, a0, b0), VREGS); store<u64>(<u32>load<u16>(ip, 2), f64MulAddExact(c1, a1, b1), VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // DUP_2D_X
-      case 235: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const v = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, VREGS); store<u64>(<u32>load<u16>(ip, 2), v, VREGS + 8); { ip += 16; continue; }
-      }
-      // UMOV_X
-      case 236: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4) + <u32>load<i32>(ip, 8), VREGS), XREGS); { ip += 16; continue; }
-      }
-      // UMOV_W
-      case 237: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(<u32>load<u16>(ip, 4) + <u32>load<i32>(ip, 8), VREGS), XREGS); { ip += 16; continue; }
-      }
-      // MOVI_V
-      case 238: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), VREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), VREGS + 8); { ip += 16; continue; }
-      }
-      // FMOV_D
-      case 239: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4), VREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // FMOV_S
-      case 240: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(<u32>load<u16>(ip, 4), VREGS), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; }
-      }
-      // AND_V
-      case 241: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), v128.and(a, b), VREGS); { ip += 16; continue; }
-      }
-      // ORR_V
-      case 242: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), v128.or(a, b), VREGS); { ip += 16; continue; }
-      }
-      // EOR_V
-      case 243: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), v128.xor(a, b), VREGS); { ip += 16; continue; }
-      }
-      // ADD_16B
-      case 244: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i8x16.add(a, b), VREGS); { ip += 16; continue; }
-      }
-      // ADD_4S
-      case 245: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i32x4.add(a, b), VREGS); { ip += 16; continue; }
-      }
-      // ADD_2D
-      case 246: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i64x2.add(a, b), VREGS); { ip += 16; continue; }
-      }
       // CMEQ_16B
-      case 247: {
+      case 249: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = v128.load(<u32>load<u16>(ip, 4), VREGS); const b = v128.load(<u32>load<u16>(ip, 6), VREGS); v128.store(<u32>load<u16>(ip, 2), i8x16.eq(a, b), VREGS); { ip += 16; continue; }
       }
-      // ATOMIC
-      case 248: {
-        { why = COLD_OP; break; }
-      }
       // LDAR_X
-      case 249: {
+      case 251: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { if ((va & 7) == 0) { store<u64>(<u32>load<u16>(ip, 2), load<u64>(hostAddress(e, va)), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDAR_W
-      case 250: {
+      case 252: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { if ((va & 3) == 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // STLR_X
-      case 251: {
+      case 253: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { if ((va & 7) == 0) { store<u64>(hostAddress(e, va), <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // STLR_W
-      case 252: {
+      case 254: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { if ((va & 3) == 0) { store<u32>(hostAddress(e, va), <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
-      // SYSTEM
-      case 253: {
-        { why = COLD_OP; break; }
-      }
       // MRS_FIELD
-      case 254: {
+      case 256: {
         if (load<u32>(0, EL) != 0) { store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<u16>(ip, 4)), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // MRS_TPIDR_EL0
-      case 255: {
+      case 257: {
         store<u64>(<u32>load<u16>(ip, 2), load<u64>(0, TPIDR_EL0), XREGS); { ip += 16; continue; }
       }
       // MRS_SP_EL0
-      case 256: {
+      case 258: {
         if (load<u32>(0, SPSEL) != 0) { store<u64>(<u32>load<u16>(ip, 2), load<u64>(0, SP_EL0), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // MRS_DAIF
-      case 257: {
+      case 259: {
         if (load<u32>(0, EL) != 0) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(0, DAIF), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // MSR_DAIFSET
-      case 258: {
+      case 260: {
         if (load<u32>(0, EL) != 0) { store<u32>(0, load<u32>(0, DAIF) | <u32>load<u16>(ip, 6), DAIF); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // MSR_DAIFCLR
-      case 259: {
+      case 261: {
         if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0) { store<u32>(0, load<u32>(0, DAIF) & ~<u32>load<u16>(ip, 6), DAIF); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // MSR_DAIF
-      case 260: {
+      case 262: {
         const v = <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS); if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0 && ((v ^ load<u32>(0, DAIF)) & 0x200) == 0) { store<u32>(0, v & 0x3c0, DAIF); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // DC_ZVA
-      case 261: {
+      case 263: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { const e = tlbEntry(tlb, va); if (writeHit(e, va, 64)) { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDR_X_IMM
-      case 262: {
+      case 264: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_X_IMM_SP
-      case 263: {
+      case 265: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_X_POST
-      case 264: {
+      case 266: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDR_X_POST_SP
-      case 265: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_X_PRE
-      case 266: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_X_PRE_SP
-      case 267: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDR_X_LSL
-      case 268: {
+      case 270: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDR_X_UXTW
-      case 269: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_X_SXTW
-      case 270: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDR_W_IMM
-      case 271: {
+      case 273: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_W_IMM_SP
-      case 272: {
+      case 274: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDR_W_POST
-      case 273: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_W_POST_SP
-      case 274: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_W_PRE
-      case 275: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_W_PRE_SP
-      case 276: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDR_W_LSL
-      case 277: {
+      case 279: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDR_W_UXTW
-      case 278: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_W_SXTW
-      case 279: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRH_IMM
-      case 280: {
+      case 282: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRH_IMM_SP
-      case 281: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRH_POST
-      case 282: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRH_POST_SP
-      case 283: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRH_PRE
-      case 284: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRH_PRE_SP
-      case 285: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRH_LSL
-      case 286: {
+      case 288: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRH_UXTW
-      case 287: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRH_SXTW
-      case 288: {
+      case 290: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_IMM
-      case 289: {
+      case 291: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRB_IMM_SP
-      case 290: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRB_POST
-      case 291: {
+      case 293: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRB_POST_SP
-      case 292: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRB_PRE
-      case 293: {
+      case 295: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRB_PRE_SP
-      case 294: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRB_LSL
-      case 295: {
+      case 297: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_UXTW
-      case 296: {
+      case 298: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_SXTW
-      case 297: {
+      case 299: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRSW_IMM
-      case 298: {
+      case 300: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRSW_IMM_SP
-      case 299: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSW_POST
-      case 300: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSW_POST_SP
-      case 301: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSW_PRE
-      case 302: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSW_PRE_SP
-      case 303: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSW_LSL
-      case 304: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSW_UXTW
-      case 305: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSW_SXTW
-      case 306: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_IMM
-      case 307: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_IMM_SP
-      case 308: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_POST
-      case 309: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_POST_SP
-      case 310: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_PRE
-      case 311: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_PRE_SP
-      case 312: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_LSL
-      case 313: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_UXTW
-      case 314: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_X_SXTW
-      case 315: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRSH_W_IMM
-      case 316: {
+      case 318: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRSH_W_IMM_SP
-      case 317: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDRSH_W_POST
-      case 318: {
+      case 320: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDRSH_W_POST_SP
-      case 319: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_W_PRE
-      case 320: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_W_PRE_SP
-      case 321: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_W_LSL
-      case 322: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_W_UXTW
-      case 323: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSH_W_SXTW
-      case 324: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_IMM
-      case 325: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_IMM_SP
-      case 326: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_POST
-      case 327: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_POST_SP
-      case 328: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_PRE
-      case 329: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_PRE_SP
-      case 330: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_LSL
-      case 331: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_UXTW
-      case 332: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_X_SXTW
-      case 333: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_IMM
-      case 334: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_IMM_SP
-      case 335: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_POST
-      case 336: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_POST_SP
-      case 337: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_PRE
-      case 338: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_PRE_SP
-      case 339: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_LSL
-      case 340: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_UXTW
-      case 341: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDRSB_W_SXTW
-      case 342: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_X_IMM
-      case 343: {
+      case 345: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_X_IMM_SP
-      case 344: {
+      case 346: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_X_POST
-      case 345: {
+      case 347: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_X_POST_SP
-      case 346: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_X_PRE
-      case 347: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_X_PRE_SP
-      case 348: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_X_LSL
-      case 349: {
+      case 351: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_X_UXTW
-      case 350: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_X_SXTW
-      case 351: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_W_IMM
-      case 352: {
+      case 354: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_W_IMM_SP
-      case 353: {
+      case 355: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_W_POST
-      case 354: {
+      case 356: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_W_POST_SP
-      case 355: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_W_PRE
-      case 356: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_W_PRE_SP
-      case 357: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_W_LSL
-      case 358: {
+      case 360: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_W_UXTW
-      case 359: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_W_SXTW
-      case 360: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STRH_IMM
-      case 361: {
+      case 363: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STRH_IMM_SP
-      case 362: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STRH_POST
-      case 363: {
+      case 365: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STRH_POST_SP
-      case 364: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STRH_PRE
-      case 365: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STRH_PRE_SP
-      case 366: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STRH_LSL
-      case 367: {
+      case 369: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STRH_UXTW
-      case 368: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STRH_SXTW
-      case 369: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STRB_IMM
-      case 370: {
+      case 372: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STRB_IMM_SP
-      case 371: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STRB_POST
-      case 372: {
+      case 374: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STRB_POST_SP
-      case 373: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STRB_PRE
-      case 374: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STRB_PRE_SP
-      case 375: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STRB_LSL
-      case 376: {
+      case 378: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRB_UXTW
-      case 377: {
+      case 379: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STRB_SXTW
-      case 378: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDP_X_IMM
-      case 379: {
+      case 381: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_X_IMM_SP
-      case 380: {
+      case 382: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_X_POST
-      case 381: {
+      case 383: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_X_POST_SP
-      case 382: {
+      case 384: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDP_X_PRE
-      case 383: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_X_PRE_SP
-      case 384: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STP_X_IMM
-      case 385: {
+      case 387: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_IMM_SP
-      case 386: {
+      case 388: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_POST
-      case 387: {
+      case 389: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STP_X_POST_SP
-      case 388: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STP_X_PRE
-      case 389: {
+      case 391: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_PRE_SP
-      case 390: {
+      case 392: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_W_IMM
-      case 391: {
+      case 393: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_W_IMM_SP
-      case 392: {
+      case 394: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDP_W_POST
-      case 393: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_W_POST_SP
-      case 394: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_W_PRE
-      case 395: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_W_PRE_SP
-      case 396: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STP_W_IMM
-      case 397: {
+      case 399: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_W_IMM_SP
-      case 398: {
+      case 400: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STP_W_POST
-      case 399: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_W_POST_SP
-      case 400: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_W_PRE
-      case 401: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_W_PRE_SP
-      case 402: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDR_Q_IMM
-      case 403: {
+      case 405: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDR_Q_IMM_SP
-      case 404: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_Q_POST
-      case 405: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_Q_POST_SP
-      case 406: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_Q_PRE
-      case 407: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_Q_PRE_SP
-      case 408: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_Q_LSL
-      case 409: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_Q_UXTW
-      case 410: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_Q_SXTW
-      case 411: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_Q_IMM
-      case 412: {
+      case 414: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_Q_IMM_SP
-      case 413: {
+      case 415: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_Q_POST
-      case 414: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_Q_POST_SP
-      case 415: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_Q_PRE
-      case 416: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_Q_PRE_SP
-      case 417: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_Q_LSL
-      case 418: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_Q_UXTW
-      case 419: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_Q_SXTW
-      case 420: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDR_D_IMM
-      case 421: {
+      case 423: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDR_D_IMM_SP
-      case 422: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_D_POST
-      case 423: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_D_POST_SP
-      case 424: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_D_PRE
-      case 425: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_D_PRE_SP
-      case 426: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_D_LSL
-      case 427: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_D_UXTW
-      case 428: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_D_SXTW
-      case 429: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_D_IMM
-      case 430: {
+      case 432: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_D_IMM_SP
-      case 431: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_D_POST
-      case 432: {
+      case 434: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_D_POST_SP
-      case 433: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_D_PRE
-      case 434: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_D_PRE_SP
-      case 435: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STR_D_LSL
-      case 436: {
+      case 438: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // STR_D_UXTW
-      case 437: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_D_SXTW
-      case 438: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_IMM
-      case 439: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_IMM_SP
-      case 440: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_POST
-      case 441: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_POST_SP
-      case 442: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_PRE
-      case 443: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_PRE_SP
-      case 444: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_LSL
-      case 445: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_UXTW
-      case 446: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDR_S_SXTW
-      case 447: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_IMM
-      case 448: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_IMM_SP
-      case 449: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_POST
-      case 450: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_POST_SP
-      case 451: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_PRE
-      case 452: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_PRE_SP
-      case 453: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_LSL
-      case 454: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_UXTW
-      case 455: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STR_S_SXTW
-      case 456: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // LDP_Q_IMM
-      case 457: {
+      case 459: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
-      // LDP_Q_IMM_SP
-      case 458: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_Q_POST
-      case 459: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_Q_POST_SP
-      case 460: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_Q_PRE
-      case 461: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // LDP_Q_PRE_SP
-      case 462: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
       // STP_Q_IMM
-      case 463: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_Q_IMM_SP
-      case 464: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_Q_POST
       case 465: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_Q_POST_SP
-      case 466: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_Q_PRE
-      case 467: {
-        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
-      }
-      // STP_Q_PRE_SP
-      case 468: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
+        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       default:
         why = COLD_OP;

@@ -1,11 +1,13 @@
 /** The interpreter: hot() for as long as it can, cold() for what it leaves, and what follows from that. */
 import { noteCount } from './clock';
 import { pendingInterrupts, takeFault } from './exception';
-import { cold, target as coldTarget } from './exec-cold';
+import { cold, takenFrom, takenTo, target as coldTarget } from './exec-cold';
 import { hot, pcOf, stoppedAcc, stoppedAt, stoppedTarget } from './exec-hot';
 import { DEBUG_ACTIVE, LIMIT, PC } from './layout';
 import { enterPage, fetchAddress } from './page';
-import { AGAIN, COLD_OP, CONTINUE, JUMP_TARGETED, JUMP_TO, LEAVE_AT, LEAVE_HERE, TAKE_FAULT, jumpTarget } from './system';
+import {
+  AGAIN, COLD_OP, CONTINUE, CONTINUE_FUSED, JUMP_TARGETED, JUMP_TO, LEAVE_AT, LEAVE_HERE, TAKE_FAULT, TOOK, jumpTarget,
+} from './system';
 
 /** Notes that the fetch from the target of the instruction that ends at `acc + ip` faulted. */
 function fetchFault(acc: i32, ip: u32): u32 {
@@ -36,6 +38,17 @@ export function exec(ip: u32): u32 {
         continue;
       }
       if (why == AGAIN) continue;
+      if (why == CONTINUE_FUSED) {
+        ip += 32;
+        continue;
+      }
+      if (why == TOOK) {
+        acc += takenFrom - takenTo;
+        ip = takenTo;
+        if (acc + ip < load<i32>(0, LIMIT)) continue;
+        store<u64>(0, pcOf(ip), PC);
+        return <u32>(acc + ip) >> 4;
+      }
       target = coldTarget;
     }
     if (why == JUMP_TO) {

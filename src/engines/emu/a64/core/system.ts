@@ -27,6 +27,8 @@ export const LEAVE_HERE: u32 = 5; // out of the loop, at the current operation, 
 export const JUMP_TARGETED: u32 = 6; // to jumpTarget, in another context
 export const COLD_OP: u32 = 7; // hot() leaves the operation to cold()
 export const AGAIN: u32 = 8; // the operation was decoded only now
+export const CONTINUE_FUSED: u32 = 9; // CONTINUE behind a fused pair
+export const TOOK: u32 = 10; // cold() took a branch within the page
 
 /** Where JUMP_TARGETED goes. */
 export let jumpTarget: u64 = 0;
