@@ -443,9 +443,9 @@ export function randomBlock(r: Random): number[] {
   const restrict = (word: number, row: Row) => {
     if ((row.mask & 31) !== 0) return word;
     let w = setField(word, 0, bits(word, 4, 0) === 31 && row.kind === 'int' ? 31 : r.below(16));
-    // Flag-setting comparisons keep XZR; ADD/SUB/logical immediates would write SP.
-    if (row.kind === 'int' && bits(w, 4, 0) === 31 && bits(w, 28, 26) === 4 && bits(w, 29, 29) === 0)
-      w = setField(w, 0, 7);
+    // Flag-setting instructions keep XZR; ADD, SUB and logical ones with an immediate or extended register write SP.
+    const extended = (w & 0x1f20_0000) >>> 0 === 0x0b20_0000;
+    if (bits(w, 4, 0) === 31 && (extended || bits(w, 28, 26) === 4) && bits(w, 29, 29) === 0) w = setField(w, 0, 7);
     return w;
   };
   while (words.length < count) {
