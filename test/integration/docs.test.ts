@@ -22,7 +22,8 @@ test('every error code has its section in docs/errors.md, with the exit code tha
 });
 
 test('docs/cli.md lists every flag', () => {
-  const cli = read('docs/cli.md');
+  // The formatter pads tables.
+  const cli = read('docs/cli.md').replace(/ +/g, ' ');
   for (const name of OPTION_NAMES) {
     const { short } = OPTIONS[name];
     expect(cli).toMatch(
