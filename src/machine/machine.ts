@@ -24,7 +24,7 @@ export interface MachineConfig {
   readonly gic: 3 | 2;
   /** Seed of everything random that the guest can see; without it the host's entropy is used. */
   readonly seed?: number;
-  /** Topics to report through {@link MachineEvents.trace}, e.g. 'mmio', 'exit'. */
+  /** Topics to report through {@link MachineEvents.trace}, e.g. 'mmio', 'hypercall'. */
   readonly trace: readonly string[];
 }
 

@@ -40,10 +40,10 @@ test('what is given is kept; a virtual clock brings a fixed seed', () => {
     memory: '1G',
     cpus: 8,
     params: '',
-    trace: ['mmio', 'irq'],
+    trace: ['mmio', 'hypercall'],
     clock: 'virtual',
   });
-  expect(o).toMatchObject({ memory: 2 ** 30, cpus: 8, params: '', trace: ['mmio', 'irq'], seed: 0 });
+  expect(o).toMatchObject({ memory: 2 ** 30, cpus: 8, params: '', trace: ['mmio', 'hypercall'], seed: 0 });
   expect(o.kernel).toBe(bytes);
   expect(resolveOptions({ kernel, console: 'file:a b' }).console).toBe('file:a b');
   expect(resolveOptions({ kernel, memory: MAX_EMULATED_RAM }).memory).toBe(4010 * 2 ** 20);

@@ -51,7 +51,7 @@ export interface ResolvedOptions {
 }
 
 /** What can be traced. */
-export const TRACE_TOPICS = ['mmio', 'exit', 'hypercall', 'irq', 'exception'] as const;
+export const TRACE_TOPICS = ['mmio', 'hypercall'] as const;
 export type TraceTopic = (typeof TRACE_TOPICS)[number];
 
 /** Console on the PL011, from the first message on; a panic restarts, which ends the machine, instead of spinning. */
@@ -139,7 +139,7 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
   },
   name: { description: 'a name for people', value: 'name', check: string },
   trace: {
-    description: `lines on stderr about ${TRACE_TOPICS.join(', ')} (comma-separated)`,
+    description: `lines on stderr about ${TRACE_TOPICS.join(' and ')} (comma-separated)`,
     value: 'topics',
     kind: 'list',
     check: v => {

@@ -139,7 +139,7 @@ test('errors as JSON', async () => {
 });
 
 test('events as JSON, one line each, the end with its numbers', async () => {
-  const s = run('--json', '--clock', 'virtual', '--trace', 'mmio,exit').type('trace\npoweroff\n');
+  const s = run('--json', '--clock', 'virtual', '--trace', 'mmio,hypercall').type('trace\npoweroff\n');
   expect(await s.exit()).toBe(0);
   const events = s.err
     .trim()
