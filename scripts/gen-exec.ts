@@ -48,6 +48,24 @@ const HOT = new Set(
     .split(/\s+/),
 );
 
+/**
+ * Pairs of neighbours that hot() does in one go, without a second dispatch: the most frequent ones of the same runs.
+ * The first one's decoded operation gets the pair's number; the second keeps its own, for those who jump to it.
+ */
+const PAIRS = `
+  LDRB_PRE+CBNZ_W LDRB_IMM+CBNZ_W LDRB_IMM+CBZ_W LDRB_PRE+CBZ_W LDRB_POST+SUBS_IMM_W_B_LS LDRB_LSL+STRB_LSL
+  LDRB_UXTW+ADR ADR+ADD_SXTB ADD_SXTB+BR LDR_X_IMM+CBZ_X LDR_X_IMM+CBNZ_X LDR_W_IMM+CBZ_W LDR_X_IMM+STR_X_IMM
+  ADD_IMM_X+SUBS_X_B_NE ADD_IMM_X+SUBS_IMM_X_B_NE ADD_IMM_W+SUBS_W_B_EQ ADD_IMM_W+SUBS_X_B_EQ ADD_W+SUBS_W_B_LS
+  ADD_IMM_X+ADD_IMM_X ADD_IMM_X+ADD_IMM_W ADD_IMM_W+ADD_IMM_W ADD_IMM_X+SUBS_W_B_EQ STRB_UXTW+ADD_W STRB_LSL+ADD_IMM_X
+  STRB_POST+SUBS_X_B_NE STR_X_POST+SUBS_X_B_NE STR_D_LSL+ADD_IMM_X LDR_D_LSL+LDR_D_LSL LDR_D_LSL+FMADD_D FMADD_D+STR_D_LSL
+  LDR_X_IMM_SP+LDP_X_POST_SP LDP_X_POST_SP+BR STP_X_PRE_SP+ADD_IMM_X ADD_IMM_X+STR_X_IMM_SP ADD_IMM_X+STP_X_IMM_SP
+  MOV_X+MOV_X MOV_X+LDR_X_IMM MOV_W+BL ADD_IMM_W+BL MOV_X+BL MOV_X+BL_FAR MADD_X+MADD_X MADD_W+SUBS_X_B_NE
+  LDRSH_W_POST+MADD_W STR_X_IMM+MOV_X EOR_W+UBFX MOV_IMM+B MOV_IMM+MOV_IMM LDR_X_LSL+LDR_X_LSL ADDS_IMM_W+BCOND
+  CCMP_IMM_X+BCOND CCMP_W+BCOND ADRP+ADD_IMM_X ADRP+LDR_X_IMM LDP_X_IMM_SP+LDP_X_IMM_SP UBFX+UBFX
+`
+  .trim()
+  .split(/\s+/);
+
 const ops: [name: string, body: string][] = [];
 const op = (name: string, body: string) => ops.push([name, body]);
 /**
@@ -168,8 +186,8 @@ for (const [w, t] of [['X', 'u64'], ['W', 'u32']] as const) {
 for (const [w, n, m, shift] of [['X', 'RN', 'RM', ''], ['W', '<u64>RNW', '<u64>RMW', ' << 32']] as const)
   for (const [kind, sub] of [['CCMP', 'SUB'], ['CCMN', 'ADD']] as const) {
     // HI is the mask of the condition, LO the flags if it fails; the immediate form has its operand in rm.
-    op(`${kind}_${w}`, `if (BIT(<u32>HI)) { setFlags(FLAGS_${sub}, ${n}${shift}, ${m}${shift}); NEXT } setNZCV(<u32>LO); NEXT`);
-    op(`${kind}_IMM_${w}`, `if (BIT(<u32>HI)) { setFlags(FLAGS_${sub}, ${n}${shift}, <u64>load<u16>(ip, 6)${shift}); NEXT } setNZCV(<u32>LO); NEXT`);
+    op(`${kind}_${w}`, `if (BIT(<u32>HI)) setFlags(FLAGS_${sub}, ${n}${shift}, ${m}${shift}); else setNZCV(<u32>LO); NEXT`);
+    op(`${kind}_IMM_${w}`, `if (BIT(<u32>HI)) setFlags(FLAGS_${sub}, ${n}${shift}, <u64>load<u16>(ip, 6)${shift}); else setNZCV(<u32>LO); NEXT`);
   }
 op('SUBS_LSL_X', 'const a = RN; const b = RM << IMM; SETX(a - b) setFlags(FLAGS_SUB, a, b); NEXT');
 op('SUBS_UXTW', 'const a = RN; const b = <u64>RMW << IMM; SETX(a - b) setFlags(FLAGS_SUB, a, b); NEXT');
@@ -415,6 +433,22 @@ op('DC_ZVA', `const va = RN & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64
 
 for (const family of families.values()) ops.push(...family);
 
+const numberOf = (name: string) => ops.findIndex(([n]) => n === name);
+const singles = ops.length;
+const pairs = PAIRS.map(pair => {
+  const [a = '', b = ''] = pair.split('+');
+  const [first, second] = [numberOf(a), numberOf(b)];
+  const body = ops[first]![1];
+  // The ways out of the first operation that hot() has: there must be one.
+  const exits = [...replaceMacro(body, 'COLD', cold => ' '.repeat('COLD()'.length + cold.length)).matchAll(/\bNEXT\b/g)];
+  if (first < 0 || second < 0 || exits.length !== 1) throw new Error(`no pair ${pair}`);
+  const before = body.slice(0, exits[0]!.index);
+  const rest = body.slice(exits[0]!.index + 'NEXT'.length);
+  ops.push([`${a}__${b}`, `${before}{ ip += 16; ${ops[second]![1]} }${rest}`]);
+  HOT.add(`${a}__${b}`);
+  return { number: ops.length - 1, first, second };
+});
+
 /** Replaces each NAME(argument) of `s`, the argument being whatever the parentheses enclose. */
 function replaceMacro(s: string, name: string, make: (argument: string) => string): string {
   const pattern = new RegExp(`\\b${name}\\(`);
@@ -480,8 +514,20 @@ writeFileSync(
   `${header}\n/** What a decoded operation is; the first u16 of its 16 bytes. 0 asks for decoding. */\n` +
     ops.map(([name], i) => `export const ${name}: u32 = ${i};`).join('\n') + '\n',
 );
+writeFileSync(
+  new URL('pairs.ts', core),
+  `${header}\n/** The number of the first operation of each pair, from operation ${singles} on. */\n` +
+    `const FIRST = memory.data<u16>([${pairs.map(p => p.first).join(', ')}]);\n\n` +
+    '/** An operation, or the first one of a pair. */\n' +
+    `export function first(operation: u32): u32 {\n  return operation < ${singles} ? operation : <u32>load<u16>(FIRST + ((operation - ${singles}) << 1));\n}\n\n` +
+    '/** The pair of operation `a` and the one behind it, `b`; or `a`. */\n' +
+    'export function pairOf(a: u32, b: u32): u32 {\n  switch ((a << 16) | b) {\n' +
+    pairs.map(p => `    case ${(p.first << 16) | p.second}: return ${p.number};`).join('\n') +
+    '\n    default: return a;\n  }\n}\n',
+);
 for (const half of ['hot', 'cold']) {
   const cases = ops.flatMap(([name, body], i) => {
+    if (half === 'cold' && i >= singles) return [];
     if (half === 'hot' && !HOT.has(name)) return [];
     if (half === 'cold' && HOT.has(name) && !body.includes('COLD(')) return [];
     return [`      // ${name}\n      case ${i}: {\n        ${expand(body, half === 'hot')}\n      }`];

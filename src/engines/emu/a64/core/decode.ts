@@ -10,6 +10,7 @@ import {
   ELR_EL1, ESR_EL1, FAR_EL1, PAGE_OPS, SPSR_EL1, STEP_OPS, TPIDR_EL1, TRASH_SLOT, XREGS, ZERO_SLOT,
 } from './layout';
 import * as op from './ops';
+import { first, pairOf } from './pairs';
 import { PAGE_HOST } from './page';
 import { decodeSimd } from './simd-decode';
 import { decodeSimdMemory } from './simd-memory';
@@ -880,13 +881,21 @@ function decode(insn: u32, offset: u32, next: u32, to: u32): void {
   }
 }
 
-/** Decodes the operation at `ip` of the current page in place. */
+/** Decodes the instruction at `offset` of the page whose operations are at `page` in place. */
+function decodeOne(page: u32, offset: u32): void {
+  const host = load<u32>(page + PAGE_HOST);
+  const next: u32 = offset < 4092 ? load<u32>(host + offset + 4) : 0;
+  decode(load<u32>(host + offset), offset, next, page + (offset << 2));
+}
+
+/** Decodes the operation at `ip` of the current page in place, and pairs it with the next one where that is worth it. */
 export function decodeAt(ip: u32): void {
   const page = load<u32>(0, PAGE_OPS);
-  const host = load<u32>(page + PAGE_HOST);
   const offset = (ip - page) >> 2;
-  const next: u32 = offset < 4092 ? load<u32>(host + offset + 4) : 0;
-  decode(load<u32>(host + offset), offset, next, ip);
+  decodeOne(page, offset);
+  if (offset >= 4092) return;
+  if (load<u16>(ip, 16) == op.DECODE) decodeOne(page, offset + 4);
+  store<u16>(ip, <u16>pairOf(load<u16>(ip), first(load<u16>(ip, 16))));
 }
 
 /** Decodes the instruction of operation `ip` of the current page alone, to STEP_OPS. */

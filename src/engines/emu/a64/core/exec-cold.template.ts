@@ -18,6 +18,7 @@ import {
   execFpMemory, execMemory, slowLoadPairQ, slowRead, slowStorePairQ, slowZero, stackAligned, storePair,
 } from './memory-ops';
 import { isOrdinary, isSafe, f32MulAddExact, f32MulAddIsFast, f64MulAddExact, f64MulAddIsFast } from './fp-fast';
+import { first } from './pairs';
 import { execSimd } from './simd-exec';
 import { execSimdMemory } from './simd-memory';
 import { fpCompare } from './softfloat-convert';
@@ -35,7 +36,7 @@ export let takenTo: u32 = 0;
 export function cold(ip: u32): u32 {
   const tlb = load<u32>(0, TLB_DATA);
   let why: u32 = TAKE_FAULT;
-  switch (<u32>load<u16>(ip)) {
+  switch (first(load<u16>(ip))) {
     // @cases
     default:
       unreachable();

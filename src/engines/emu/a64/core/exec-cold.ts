@@ -20,6 +20,7 @@ import {
   execFpMemory, execMemory, slowLoadPairQ, slowRead, slowStorePairQ, slowZero, stackAligned, storePair,
 } from './memory-ops';
 import { isOrdinary, isSafe, f32MulAddExact, f32MulAddIsFast, f64MulAddExact, f64MulAddIsFast } from './fp-fast';
+import { first } from './pairs';
 import { execSimd } from './simd-exec';
 import { execSimdMemory } from './simd-memory';
 import { fpCompare } from './softfloat-convert';
@@ -37,7 +38,7 @@ export let takenTo: u32 = 0;
 export function cold(ip: u32): u32 {
   const tlb = load<u32>(0, TLB_DATA);
   let why: u32 = TAKE_FAULT;
-  switch (<u32>load<u16>(ip)) {
+  switch (first(load<u16>(ip))) {
       // DECODE
       case 0: {
         decodeAt(ip); return AGAIN;
@@ -124,19 +125,19 @@ export function cold(ip: u32): u32 {
       }
       // CCMN_X
       case 96: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)); else setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // CCMN_IMM_X
       case 97: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_ADD, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); else setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // CCMN_W
       case 100: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); else setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // CCMN_IMM_W
       case 101: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64>load<u16>(ip, 6) << 32); return CONTINUE; } setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_ADD, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64>load<u16>(ip, 6) << 32); else setNZCV(<u32>load<i32>(ip, 8)); return CONTINUE;
       }
       // SUBS_LSL_X
       case 102: {

@@ -334,19 +334,19 @@ export function hot(ip: u32, acc: i32): u32 {
       }
       // CCMP_X
       case 94: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS)); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
       // CCMP_IMM_X
       case 95: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
       // CCMP_W
       case 98: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
       // CCMP_IMM_W
       case 99: {
-        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64>load<u16>(ip, 6) << 32); { ip += 16; continue; } } setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64>load<u16>(ip, 6) << 32); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; continue; }
       }
       // SUBS_SXTW
       case 104: {
@@ -899,6 +899,230 @@ export function hot(ip: u32, acc: i32): u32 {
       // STP_Q_IMM
       case 465: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  { ip += 16; continue; } } { why = COLD_OP; break; }
+      }
+      // LDRB_PRE__CBNZ_W
+      case 471: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDRB_IMM__CBNZ_W
+      case 472: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDRB_IMM__CBZ_W
+      case 473: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDRB_PRE__CBZ_W
+      case 474: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDRB_POST__SUBS_IMM_W_B_LS
+      case 475: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDRB_LSL__STRB_LSL
+      case 476: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // LDRB_UXTW__ADR
+      case 477: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), pcOf(ip) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // ADR__ADD_SXTB
+      case 478: {
+        store<u64>(<u32>load<u16>(ip, 2), pcOf(ip) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i8><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; } }
+      }
+      // ADD_SXTB__BR
+      case 479: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i8><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; { target = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
+      }
+      // LDR_X_IMM__CBZ_X
+      case 480: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDR_X_IMM__CBNZ_X
+      case 481: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDR_W_IMM__CBZ_W
+      case 482: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDR_X_IMM__STR_X_IMM
+      case 483: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // ADD_IMM_X__SUBS_X_B_NE
+      case 484: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
+      }
+      // ADD_IMM_X__SUBS_IMM_X_B_NE
+      case 485: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
+      }
+      // ADD_IMM_W__SUBS_W_B_EQ
+      case 486: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
+      }
+      // ADD_IMM_W__SUBS_X_B_EQ
+      case 487: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
+      }
+      // ADD_W__SUBS_W_B_LS
+      case 488: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
+      }
+      // ADD_IMM_X__ADD_IMM_X
+      case 489: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
+      }
+      // ADD_IMM_X__ADD_IMM_W
+      case 490: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; } }
+      }
+      // ADD_IMM_W__ADD_IMM_W
+      case 491: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; } }
+      }
+      // ADD_IMM_X__SUBS_W_B_EQ
+      case 492: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
+      }
+      // STRB_UXTW__ADD_W
+      case 493: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // STRB_LSL__ADD_IMM_X
+      case 494: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // STRB_POST__SUBS_X_B_NE
+      case 495: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } } } { why = COLD_OP; break; }
+      }
+      // STR_X_POST__SUBS_X_B_NE
+      case 496: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } } } { why = COLD_OP; break; }
+      }
+      // STR_D_LSL__ADD_IMM_X
+      case 497: {
+        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // LDR_D_LSL__LDR_D_LSL
+      case 498: {
+        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // LDR_D_LSL__FMADD_D
+      case 499: {
+        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // FMADD_D__STR_D_LSL
+      case 500: {
+        if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // LDR_X_IMM_SP__LDP_X_POST_SP
+      case 501: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // LDP_X_POST_SP__BR
+      case 502: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; { target = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } } { why = COLD_OP; break; }
+      }
+      // STP_X_PRE_SP__ADD_IMM_X
+      case 503: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // ADD_IMM_X__STR_X_IMM_SP
+      case 504: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } }
+      }
+      // ADD_IMM_X__STP_X_IMM_SP
+      case 505: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } { why = COLD_OP; break; } }
+      }
+      // MOV_X__MOV_X
+      case 506: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; } }
+      }
+      // MOV_X__LDR_X_IMM
+      case 507: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } }
+      }
+      // MOV_W__BL
+      case 508: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
+      }
+      // ADD_IMM_W__BL
+      case 509: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
+      }
+      // MOV_X__BL
+      case 510: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
+      }
+      // MOV_X__BL_FAR
+      case 511: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; const pc = pcOf(ip); store<u64>(30 << 3, pc + 4, XREGS); { target = pc + load<u64>(ip, 8); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
+      }
+      // MADD_X__MADD_X
+      case 512: {
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; } }
+      }
+      // MADD_W__SUBS_X_B_NE
+      case 513: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
+      }
+      // LDRSH_W_POST__MADD_W
+      case 514: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // STR_X_IMM__MOV_X
+      case 515: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
+      }
+      // EOR_W__UBFX
+      case 516: {
+        store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
+      }
+      // MOV_IMM__B
+      case 517: {
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), XREGS); { ip += 16; { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
+      }
+      // MOV_IMM__MOV_IMM
+      case 518: {
+        store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
+      }
+      // LDR_X_LSL__LDR_X_LSL
+      case 519: {
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // ADDS_IMM_W__BCOND
+      case 520: {
+        const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = load<u64>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } }
+      }
+      // CCMP_IMM_X__BCOND
+      case 521: {
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } }
+      }
+      // CCMP_W__BCOND
+      case 522: {
+        if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } }
+      }
+      // ADRP__ADD_IMM_X
+      case 523: {
+        store<u64>(<u32>load<u16>(ip, 2), (pcOf(ip) & ~(<u64>0xfff)) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
+      }
+      // ADRP__LDR_X_IMM
+      case 524: {
+        store<u64>(<u32>load<u16>(ip, 2), (pcOf(ip) & ~(<u64>0xfff)) + load<u64>(ip, 8), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } }
+      }
+      // LDP_X_IMM_SP__LDP_X_IMM_SP
+      case 525: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
+      }
+      // UBFX__UBFX
+      case 526: {
+        store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
       }
       default:
         why = COLD_OP;

@@ -29,8 +29,12 @@ export function forgetLine(host: u32): void {
   if (page == 0) return;
   const first = page + ((host & 0xfc0) << 2);
   memory.fill(first, 0, 256);
-  // The operation before the line may be a compare fused with the line's first branch.
-  if (first != page) store<u32>(first - 16, 0);
+  // The operation before the line may be a compare fused with the line's first branch, and the one before that may be
+  // paired with it.
+  if (first != page) {
+    store<u32>(first - 16, 0);
+    store<u32>(first - 32, 0);
+  }
 }
 
 /** The decoded page of the guest page at linear address `host`. */
