@@ -73,8 +73,12 @@ class Runner {
     });
     this.#machine = machine;
     machine.onConsoleRoom(() => {
-      this.#feed();
-      this.#resume();
+      try {
+        this.#feed();
+        this.#resume();
+      } catch (e) {
+        this.fail(e);
+      }
     });
     send({ type: 'ready', info: machine.info(), kickWord: machine.kickWord });
   }
@@ -123,6 +127,7 @@ class Runner {
   }
 
   #feed(): void {
+    if (this.#ended) return;
     const machine = this.#machine!;
     for (let b = this.#input[0]; b !== undefined; b = this.#input[0]) {
       const taken = machine.consoleInput(b);
