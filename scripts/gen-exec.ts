@@ -176,18 +176,33 @@ op('CLZ_X', 'SETX(clz<u64>(RN)) NEXT');
 op('CLZ_W', 'SETW(clz<u32>(RNW)) NEXT');
 op('REV_X', 'SETX(bswap<u64>(RN)) NEXT');
 op('REV_W', 'SETW(bswap<u32>(RNW)) NEXT');
-for (const [w, t] of [['X', 'u64'], ['W', 'u32']] as const) {
+for (const [w, t] of [
+  ['X', 'u64'],
+  ['W', 'u32'],
+] as const) {
   const [n, m, set] = w === 'X' ? ['RN', 'RM', 'SETX'] : ['RNW', 'RMW', 'SETW'];
   op(`CSEL_${w}`, `${set}(BIT(<u32>LO) ? ${n} : ${m}) NEXT`);
   op(`CSINC_${w}`, `${set}(BIT(<u32>LO) ? ${n} : ${m} + 1) NEXT`);
   op(`CSINV_${w}`, `${set}(BIT(<u32>LO) ? ${n} : ~${m}) NEXT`);
   op(`CSNEG_${w}`, `${set}(BIT(<u32>LO) ? ${n} : <${t}>0 - ${m}) NEXT`);
 }
-for (const [w, n, m, shift] of [['X', 'RN', 'RM', ''], ['W', '<u64>RNW', '<u64>RMW', ' << 32']] as const)
-  for (const [kind, sub] of [['CCMP', 'SUB'], ['CCMN', 'ADD']] as const) {
+for (const [w, n, m, shift] of [
+  ['X', 'RN', 'RM', ''],
+  ['W', '<u64>RNW', '<u64>RMW', ' << 32'],
+] as const)
+  for (const [kind, sub] of [
+    ['CCMP', 'SUB'],
+    ['CCMN', 'ADD'],
+  ] as const) {
     // HI is the mask of the condition, LO the flags if it fails; the immediate form has its operand in rm.
-    op(`${kind}_${w}`, `if (BIT(<u32>HI)) setFlags(FLAGS_${sub}, ${n}${shift}, ${m}${shift}); else setNZCV(<u32>LO); NEXT`);
-    op(`${kind}_IMM_${w}`, `if (BIT(<u32>HI)) setFlags(FLAGS_${sub}, ${n}${shift}, <u64>load<u16>(ip, 6)${shift}); else setNZCV(<u32>LO); NEXT`);
+    op(
+      `${kind}_${w}`,
+      `if (BIT(<u32>HI)) setFlags(FLAGS_${sub}, ${n}${shift}, ${m}${shift}); else setNZCV(<u32>LO); NEXT`,
+    );
+    op(
+      `${kind}_IMM_${w}`,
+      `if (BIT(<u32>HI)) setFlags(FLAGS_${sub}, ${n}${shift}, <u64>load<u16>(ip, 6)${shift}); else setNZCV(<u32>LO); NEXT`,
+    );
   }
 op('SUBS_LSL_X', 'const a = RN; const b = RM << IMM; SETX(a - b) setFlags(FLAGS_SUB, a, b); NEXT');
 op('SUBS_UXTW', 'const a = RN; const b = <u64>RMW << IMM; SETX(a - b) setFlags(FLAGS_SUB, a, b); NEXT');
@@ -213,7 +228,10 @@ op('RORV_X', 'SETX(rotr<u64>(RN, RM)) NEXT');
 op('RORV_W', 'SETW(rotr<u32>(RNW, RMW)) NEXT');
 op('SDIV_X', 'const b = RM; SETX(b == 0 ? 0 : <i64>b == -1 ? <u64>0 - RN : <u64>(<i64>RN / <i64>b)) NEXT');
 op('SDIV_W', 'const b = RMW; SETW(b == 0 ? <u32>0 : <i32>b == -1 ? <u32>0 - RNW : <u32>(<i32>RNW / <i32>b)) NEXT');
-op('UMULH', 'const a = RN; const b = RM; const m = (a >> 32) * (b & 0xffff_ffff) + (((a & 0xffff_ffff) * (b & 0xffff_ffff)) >> 32); const k = (a & 0xffff_ffff) * (b >> 32) + (m & 0xffff_ffff); SETX((a >> 32) * (b >> 32) + (m >> 32) + (k >> 32)) NEXT');
+op(
+  'UMULH',
+  'const a = RN; const b = RM; const m = (a >> 32) * (b & 0xffff_ffff) + (((a & 0xffff_ffff) * (b & 0xffff_ffff)) >> 32); const k = (a & 0xffff_ffff) * (b >> 32) + (m & 0xffff_ffff); SETX((a >> 32) * (b >> 32) + (m >> 32) + (k >> 32)) NEXT',
+);
 op('DP', 'COLD(execDp(<u32>LO); NEXT)'); // every other data-processing instruction, from its encoding
 
 // --- Branches ---------------------------------------------------------------------------------------------------
@@ -233,8 +251,16 @@ op('BCOND', 'if (BIT(<u32>HI)) { TAKE(LO) } NEXT');
 op('BCOND_FAR', 'COLD(if (branchTaken(<u32>HI)) { JUMP(pcOf(ip) + <u64><i64>LO) } NEXT)');
 // A compare and the conditional branch behind it in one operation; LO is the immediate, HI the branch.
 const CONDITIONS: Record<string, string> = {
-  EQ: 'a == b', NE: 'a != b', HS: 'a >= b', LO: 'a < b', HI: 'a > b', LS: 'a <= b',
-  GE: '<i64>a >= <i64>b', LT: '<i64>a < <i64>b', GT: '<i64>a > <i64>b', LE: '<i64>a <= <i64>b',
+  EQ: 'a == b',
+  NE: 'a != b',
+  HS: 'a >= b',
+  LO: 'a < b',
+  HI: 'a > b',
+  LS: 'a <= b',
+  GE: '<i64>a >= <i64>b',
+  LT: '<i64>a < <i64>b',
+  GT: '<i64>a > <i64>b',
+  LE: '<i64>a <= <i64>b',
 };
 const SKIP = 'NEXT2';
 const TAKE2 = '{ TAKE2(HI) }';
@@ -242,11 +268,19 @@ for (const [name, , body] of flagOps)
   for (const [c, test] of Object.entries(CONDITIONS))
     op(`${name}_B_${c}`, `${body} setFlags(FLAGS_SUB, a, b); if (${test}) ${TAKE2} ${SKIP}`);
 for (const [name, value, shift] of [
-  ['ANDS_IMM_X', 'RN & <u64><i64>LO', ''], ['ANDS_IMM_W', '<u64>(RNW & <u32>LO)', ' << 32'],
-  ['ANDS_X', 'RN & RM', ''], ['ANDS_W', '<u64>(RNW & RMW)', ' << 32'],
+  ['ANDS_IMM_X', 'RN & <u64><i64>LO', ''],
+  ['ANDS_IMM_W', '<u64>(RNW & <u32>LO)', ' << 32'],
+  ['ANDS_X', 'RN & RM', ''],
+  ['ANDS_W', '<u64>(RNW & RMW)', ' << 32'],
 ] as const)
-  for (const [c, test] of [['EQ', 'r == 0'], ['NE', 'r != 0']] as const)
-    op(`${name}_B_${c}`, `const r = ${value}; SETX(r) setFlags(FLAGS_ADD, r${shift}, 0); if (${test}) ${TAKE2} ${SKIP}`);
+  for (const [c, test] of [
+    ['EQ', 'r == 0'],
+    ['NE', 'r != 0'],
+  ] as const)
+    op(
+      `${name}_B_${c}`,
+      `const r = ${value}; SETX(r) setFlags(FLAGS_ADD, r${shift}, 0); if (${test}) ${TAKE2} ${SKIP}`,
+    );
 
 // --- Loads and stores -------------------------------------------------------------------------------------------
 const ADDRESSES: Record<string, [va: string, after: string]> = {
@@ -268,47 +302,74 @@ const LOADS: Record<string, [size: number, host: string, slow: string]> = {
   LDRSB_X: [1, '<u64><i64>load<i8>(h)', '<u64><i64><i8>v'],
   LDRSB_W: [1, '<u64><u32><i32>load<i8>(h)', '<u64><u32><i32><i8>v'],
 };
-const STORES: Record<string, [size: number, type: string]> = { STR_X: [8, 'u64'], STR_W: [4, 'u32'], STRH: [2, 'u16'], STRB: [1, 'u8'] };
-const LOOKUP = (size: number, write: boolean) => `const e = tlbEntry(tlb, va); if (${write ? 'writeHit' : 'readHit'}(e, va, ${size}))`;
+const STORES: Record<string, [size: number, type: string]> = {
+  STR_X: [8, 'u64'],
+  STR_W: [4, 'u32'],
+  STRH: [2, 'u16'],
+  STRB: [1, 'u8'],
+};
+const LOOKUP = (size: number, write: boolean) =>
+  `const e = tlbEntry(tlb, va); if (${write ? 'writeHit' : 'readHit'}(e, va, ${size}))`;
 const FAULTED = 'if (load<u32>(0, FAULT) != 0) break;';
 for (const [name, [size, host, slow]] of Object.entries(LOADS))
   for (const [mode, [va, after]] of Object.entries(ADDRESSES)) {
     // A writeback to the register that is loaded is CONSTRAINED UNPREDICTABLE: the loaded value stays, as with QEMU.
     const write = after === '' ? '' : after;
-    access(name, mode,
+    access(
+      name,
+      mode,
       `const va = ${va}; ${LOOKUP(size, false)} { const h = hostAddress(e, va); ${write} SETX(${host}) NEXT } ` +
         `COLD(const v = slowLoad(va, ${size}, tlb); ${FAULTED} ${write} SETX(${slow}) NEXT)`,
     );
   }
 for (const [name, [size, type]] of Object.entries(STORES))
   for (const [mode, [va, after]] of Object.entries(ADDRESSES))
-    access(name, mode,
+    access(
+      name,
+      mode,
       `const va = ${va}; ${LOOKUP(size, true)} { store<${type}>(hostAddress(e, va), <${type}>RD); ${after} NEXT } ` +
         `COLD(slowStore(va, ${size}, RD, tlb); ${FAULTED} ${after} NEXT)`,
     );
 // Pairs: RM holds the second register.
 for (const mode of ['IMM', 'POST', 'PRE'] as const) {
   const [va, after] = ADDRESSES[mode]!;
-  access('LDP_X', mode,
+  access(
+    'LDP_X',
+    mode,
     `const va = ${va}; ${LOOKUP(16, false)} { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); ${after} SETX(a) SETM(b) NEXT } ` +
       `COLD(const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT)`,
   );
-  access('STP_X', mode,
+  access(
+    'STP_X',
+    mode,
     `const va = ${va}; ${LOOKUP(16, true)} { const h = hostAddress(e, va); store<u64>(h, RD); store<u64>(h, RM, 8); ${after} NEXT } ` +
       `COLD(storePair(va, 8, RD, RM, tlb); ${FAULTED} ${after} NEXT)`,
   );
-  access('LDP_W', mode,
+  access(
+    'LDP_W',
+    mode,
     `const va = ${va}; ${LOOKUP(8, false)} { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); ${after} SETX(a) SETM(b) NEXT } ` +
       `COLD(const a = slowRead(va, 4, tlb); ${FAULTED} const b = slowRead(va + 4, 4, tlb); ${FAULTED} ${after} SETX(a) SETM(b) NEXT)`,
   );
-  access('STP_W', mode,
+  access(
+    'STP_W',
+    mode,
     `const va = ${va}; ${LOOKUP(8, true)} { const h = hostAddress(e, va); store<u32>(h, RDW); store<u32>(h, RMW, 4); ${after} NEXT } ` +
       `COLD(storePair(va, 4, <u64>RDW, <u64>RMW, tlb); ${FAULTED} ${after} NEXT)`,
   );
 }
-op('LDR_LIT_X', `const va = pcOf(ip) + IMM; ${LOOKUP(8, false)} { const h = hostAddress(e, va); SETX(load<u64>(h)) NEXT } COLD(const v = slowLoad(va, 8, tlb); ${FAULTED} SETX(v) NEXT)`);
-op('LDR_LIT_W', `const va = pcOf(ip) + IMM; ${LOOKUP(4, false)} { const h = hostAddress(e, va); SETX(<u64>load<u32>(h)) NEXT } COLD(const v = slowLoad(va, 4, tlb); ${FAULTED} SETX(v) NEXT)`);
-op('LDR_LIT_SW', `const va = pcOf(ip) + IMM; ${LOOKUP(4, false)} { const h = hostAddress(e, va); SETX(<u64><i64>load<i32>(h)) NEXT } COLD(const v = slowLoad(va, 4, tlb); ${FAULTED} SETX(<u64><i64><i32>v) NEXT)`);
+op(
+  'LDR_LIT_X',
+  `const va = pcOf(ip) + IMM; ${LOOKUP(8, false)} { const h = hostAddress(e, va); SETX(load<u64>(h)) NEXT } COLD(const v = slowLoad(va, 8, tlb); ${FAULTED} SETX(v) NEXT)`,
+);
+op(
+  'LDR_LIT_W',
+  `const va = pcOf(ip) + IMM; ${LOOKUP(4, false)} { const h = hostAddress(e, va); SETX(<u64>load<u32>(h)) NEXT } COLD(const v = slowLoad(va, 4, tlb); ${FAULTED} SETX(v) NEXT)`,
+);
+op(
+  'LDR_LIT_SW',
+  `const va = pcOf(ip) + IMM; ${LOOKUP(4, false)} { const h = hostAddress(e, va); SETX(<u64><i64>load<i32>(h)) NEXT } COLD(const v = slowLoad(va, 4, tlb); ${FAULTED} SETX(<u64><i64><i32>v) NEXT)`,
+);
 op('MEM', `COLD(execMemory(<u32>LO, pcOf(ip)); ${FAULTED} NEXT)`); // every other load or store, from its encoding
 
 // --- Floating point and SIMD: RD, RN, RM are byte offsets of V registers ------------------------------------------
@@ -322,46 +383,89 @@ const VN = '<u32>load<u16>(ip, 4)';
 const VM = '<u32>load<u16>(ip, 6)';
 /** Writes a scalar result and clears the rest of the register. */
 const setV = (value: string) => `store<u64>(${VD}, <u64>${value}, VREGS); store<u64>(${VD}, 0, VREGS + 8);`;
-for (const [s, f, t] of [['D', 'f64', 'u64'], ['S', 'f32', 'u32']] as const) {
+for (const [s, f, t] of [
+  ['D', 'f64', 'u64'],
+  ['S', 'f32', 'u32'],
+] as const) {
   const sign = s === 'D' ? '0x8000000000000000' : '0x80000000';
   const a = `const a = load<${t}>(${VN}, VREGS);`;
   const ab = `${a} const b = load<${t}>(${VM}, VREGS);`;
   // The host's operation while FP_FAST is set and its result can have raised nothing but Inexact (fp-fast.ts).
-  const fast = (r: string, check: string) => `if (load<u32>(0, FP_FAST) != 0) { const r = ${r}; if (${check}<${t}>(r)) { ${setV('r')} NEXT } }`;
+  const fast = (r: string, check: string) =>
+    `if (load<u32>(0, FP_FAST) != 0) { const r = ${r}; if (${check}<${t}>(r)) { ${setV('r')} NEXT } }`;
   const native = (e: string) => `reinterpret<${t}>(${e})`;
   const A = `reinterpret<${f}>(a)`;
   const B = `reinterpret<${f}>(b)`;
-  for (const [name, e, check] of [['Add', `${A} + ${B}`, 'isOrdinary'], ['Sub', `${A} - ${B}`, 'isOrdinary'], ['Mul', `${A} * ${B}`, 'isSafe'], ['Div', `${A} / ${B}`, 'isSafe']] as const)
-    op(`F${name.toUpperCase()}_${s}`, `${FP} ${ab} ${fast(native(e), check)} COLD(const r = ${f}${name}(a, b); ${setV('r')} NEXT)`);
-  op(`FSQRT_${s}`, `${FP} ${a} ${fast(native(`sqrt<${f}>(${A})`), 'isOrdinary')} COLD(const r = ${f}Sqrt(a); ${setV('r')} NEXT)`);
-  for (const [name, n] of [['FMADD', 'a'], ['FMSUB', `a ^ ${sign}`]] as const)
+  for (const [name, e, check] of [
+    ['Add', `${A} + ${B}`, 'isOrdinary'],
+    ['Sub', `${A} - ${B}`, 'isOrdinary'],
+    ['Mul', `${A} * ${B}`, 'isSafe'],
+    ['Div', `${A} / ${B}`, 'isSafe'],
+  ] as const)
+    op(
+      `F${name.toUpperCase()}_${s}`,
+      `${FP} ${ab} ${fast(native(e), check)} COLD(const r = ${f}${name}(a, b); ${setV('r')} NEXT)`,
+    );
+  op(
+    `FSQRT_${s}`,
+    `${FP} ${a} ${fast(native(`sqrt<${f}>(${A})`), 'isOrdinary')} COLD(const r = ${f}Sqrt(a); ${setV('r')} NEXT)`,
+  );
+  for (const [name, n] of [
+    ['FMADD', 'a'],
+    ['FMSUB', `a ^ ${sign}`],
+  ] as const)
     op(
       `${name}_${s}`,
       `${FP} ${ab} const n = ${n}; const c = load<${t}>(<u32>HI, VREGS); ` +
         `if (load<u32>(0, FP_FAST) != 0 && ${f}MulAddIsFast(c, n, b)) { ${setV(`${f}MulAddExact(c, n, b)`)} NEXT } COLD(const r = ${f}MulAdd(c, n, b); ${setV('r')} NEXT)`,
     );
-  op(`FCMP_${s}`, `${FP} ${ab} const x = ${A}; const y = ${B}; if (load<u32>(0, FP_FAST) != 0) { if (x < y) { setNZCV(8); NEXT } if (x > y) { setNZCV(2); NEXT } if (x == y) { setNZCV(6); NEXT } } COLD(setNZCV(<u32>fpCompare<${t}>(a, b, LO != 0)); NEXT)`);
-  op(`FCMP_ZERO_${s}`, `${FP} ${a} const x = ${A}; if (load<u32>(0, FP_FAST) != 0) { if (x < 0) { setNZCV(8); NEXT } if (x > 0) { setNZCV(2); NEXT } if (x == 0) { setNZCV(6); NEXT } } COLD(setNZCV(<u32>fpCompare<${t}>(a, 0, LO != 0)); NEXT)`);
+  op(
+    `FCMP_${s}`,
+    `${FP} ${ab} const x = ${A}; const y = ${B}; if (load<u32>(0, FP_FAST) != 0) { if (x < y) { setNZCV(8); NEXT } if (x > y) { setNZCV(2); NEXT } if (x == y) { setNZCV(6); NEXT } } COLD(setNZCV(<u32>fpCompare<${t}>(a, b, LO != 0)); NEXT)`,
+  );
+  op(
+    `FCMP_ZERO_${s}`,
+    `${FP} ${a} const x = ${A}; if (load<u32>(0, FP_FAST) != 0) { if (x < 0) { setNZCV(8); NEXT } if (x > 0) { setNZCV(2); NEXT } if (x == 0) { setNZCV(6); NEXT } } COLD(setNZCV(<u32>fpCompare<${t}>(a, 0, LO != 0)); NEXT)`,
+  );
   op(`FCSEL_${s}`, `${FP} ${ab} ${setV('(BIT(<u32>LO) ? a : b)')} NEXT`);
   op(`FNEG_${s}`, `${FP} ${a} ${setV(`(a ^ ${sign})`)} NEXT`);
   op(`FABS_${s}`, `${FP} ${a} ${setV(`(a & ~<${t}>${sign})`)} NEXT`);
-  op(`SCVTF_${s}_X`, `${FP} if (load<u32>(0, FP_FAST) != 0) { ${setV(native(`<${f}><i64>RN`))} NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
-  op(`SCVTF_${s}_W`, `${FP} if (load<u32>(0, FP_FAST) != 0) { ${setV(native(`<${f}><i32>RNW`))} NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
+  op(
+    `SCVTF_${s}_X`,
+    `${FP} if (load<u32>(0, FP_FAST) != 0) { ${setV(native(`<${f}><i64>RN`))} NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`,
+  );
+  op(
+    `SCVTF_${s}_W`,
+    `${FP} if (load<u32>(0, FP_FAST) != 0) { ${setV(native(`<${f}><i32>RNW`))} NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`,
+  );
 }
-op('FCVTZS_X_D', `${FP} const x = load<f64>(${VN}, VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 9223372036854775808.0) { SETX(<u64>i64(x)) NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
-op('FCVTZS_W_D', `${FP} const x = load<f64>(${VN}, VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 2147483648.0) { SETW(<u32>i32(x)) NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`);
+op(
+  'FCVTZS_X_D',
+  `${FP} const x = load<f64>(${VN}, VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 9223372036854775808.0) { SETX(<u64>i64(x)) NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`,
+);
+op(
+  'FCVTZS_W_D',
+  `${FP} const x = load<f64>(${VN}, VREGS); if (load<u32>(0, FP_FAST) != 0 && abs(x) < 2147483648.0) { SETW(<u32>i32(x)) NEXT } COLD(execFp(<u32>load<u16>(ip, 6), <u32>LO); NEXT)`,
+);
 op('FMOV_X_D', `${FP} SETX(load<u64>(${VN}, VREGS)) NEXT`);
 op('FMOV_D_X', `${FP} store<u64>(${VD}, RN, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
 op('FMOV_W_S', `${FP} SETX(<u64>load<u32>(${VN}, VREGS)) NEXT`);
 op('FMOV_S_W', `${FP} store<u64>(${VD}, <u64>RNW, VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
 // Both lanes or neither: a lane that needs care sends the operation to execFp().
-for (const [name, e, check] of [['FADD_2D', 'f64x2.add(a, b)', 'isOrdinary'], ['FMUL_2D', 'f64x2.mul(a, b)', 'isSafe'], ['FSUB_2D', 'f64x2.sub(a, b)', 'isOrdinary']] as const)
+for (const [name, e, check] of [
+  ['FADD_2D', 'f64x2.add(a, b)', 'isOrdinary'],
+  ['FMUL_2D', 'f64x2.mul(a, b)', 'isSafe'],
+  ['FSUB_2D', 'f64x2.sub(a, b)', 'isOrdinary'],
+] as const)
   op(
     name,
     `${FP} const a = v128.load(${VN}, VREGS); const b = v128.load(${VM}, VREGS); const r = ${e}; ` +
       `if (load<u32>(0, FP_FAST) != 0 && ${check}<u64>(i64x2.extract_lane(r, 0)) && ${check}<u64>(i64x2.extract_lane(r, 1))) { v128.store(${VD}, r, VREGS); NEXT } COLD(execFp(<u32>HI, <u32>LO); NEXT)`,
   );
-for (const [name, sign] of [['FMLA_2D', ''], ['FMLS_2D', ' ^ 0x8000000000000000']] as const)
+for (const [name, sign] of [
+  ['FMLA_2D', ''],
+  ['FMLS_2D', ' ^ 0x8000000000000000'],
+] as const)
   op(
     name,
     `${FP} const c0 = load<u64>(${VD}, VREGS); const c1 = load<u64>(${VD}, VREGS + 8); const a0 = load<u64>(${VN}, VREGS)${sign}; const a1 = load<u64>(${VN}, VREGS + 8)${sign}; ` +
@@ -376,25 +480,41 @@ op('FMOV_D', `${FP} store<u64>(${VD}, load<u64>(${VN}, VREGS), VREGS); store<u64
 op('FMOV_S', `${FP} store<u64>(${VD}, <u64>load<u32>(${VN}, VREGS), VREGS); store<u64>(${VD}, 0, VREGS + 8); NEXT`);
 const LANES = `const a = v128.load(${VN}, VREGS); const b = v128.load(${VM}, VREGS);`;
 for (const [name, f] of [
-  ['AND_V', 'v128.and(a, b)'], ['ORR_V', 'v128.or(a, b)'], ['EOR_V', 'v128.xor(a, b)'], ['ADD_16B', 'i8x16.add(a, b)'],
-  ['ADD_4S', 'i32x4.add(a, b)'], ['ADD_2D', 'i64x2.add(a, b)'], ['CMEQ_16B', 'i8x16.eq(a, b)'],
+  ['AND_V', 'v128.and(a, b)'],
+  ['ORR_V', 'v128.or(a, b)'],
+  ['EOR_V', 'v128.xor(a, b)'],
+  ['ADD_16B', 'i8x16.add(a, b)'],
+  ['ADD_4S', 'i32x4.add(a, b)'],
+  ['ADD_2D', 'i64x2.add(a, b)'],
+  ['CMEQ_16B', 'i8x16.eq(a, b)'],
 ] as const)
   op(name, `${FP} ${LANES} v128.store(${VD}, ${f}, VREGS); NEXT`);
 for (const [mode, [va, after]] of Object.entries(ADDRESSES)) {
-  access('LDR_Q', mode,
+  access(
+    'LDR_Q',
+    mode,
     `${FP} const va = ${va}; ${LOOKUP(16, false)} { v128.store(${VD}, v128.load(hostAddress(e, va)), VREGS); ${after} NEXT } ` +
       `COLD(const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, b, VREGS + 8); ${after} NEXT)`,
   );
-  access('STR_Q', mode,
+  access(
+    'STR_Q',
+    mode,
     `${FP} const va = ${va}; ${LOOKUP(16, true)} { v128.store(hostAddress(e, va), v128.load(${VD}, VREGS)); ${after} NEXT } ` +
       `COLD(storePair(va, 8, load<u64>(${VD}, VREGS), load<u64>(${VD}, VREGS + 8), tlb); ${FAULTED} ${after} NEXT)`,
   );
-  for (const [s, size, t] of [['D', 8, 'u64'], ['S', 4, 'u32']] as const) {
-    access(`LDR_${s}`, mode,
+  for (const [s, size, t] of [
+    ['D', 8, 'u64'],
+    ['S', 4, 'u32'],
+  ] as const) {
+    access(
+      `LDR_${s}`,
+      mode,
       `${FP} const va = ${va}; ${LOOKUP(size, false)} { store<u64>(${VD}, <u64>load<${t}>(hostAddress(e, va)), VREGS); store<u64>(${VD}, 0, VREGS + 8); ${after} NEXT } ` +
         `COLD(const a = slowLoad(va, ${size}, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, 0, VREGS + 8); ${after} NEXT)`,
     );
-    access(`STR_${s}`, mode,
+    access(
+      `STR_${s}`,
+      mode,
       `${FP} const va = ${va}; ${LOOKUP(size, true)} { store<${t}>(hostAddress(e, va), load<${t}>(${VD}, VREGS)); ${after} NEXT } ` +
         `COLD(slowStore(va, ${size}, <u64>load<${t}>(${VD}, VREGS), tlb); ${FAULTED} ${after} NEXT)`,
     );
@@ -402,11 +522,15 @@ for (const [mode, [va, after]] of Object.entries(ADDRESSES)) {
 }
 for (const mode of ['IMM', 'POST', 'PRE'] as const) {
   const [va, after] = ADDRESSES[mode]!;
-  access('LDP_Q', mode,
+  access(
+    'LDP_Q',
+    mode,
     `${FP} const va = ${va}; ${LOOKUP(32, false)} { const h = hostAddress(e, va); v128.store(${VD}, v128.load(h), VREGS); v128.store(${VM}, v128.load(h, 16), VREGS); ${after} NEXT } ` +
       `COLD(if (!slowLoadPairQ(va, ${VD}, ${VM}, tlb)) break; ${after} NEXT)`,
   );
-  access('STP_Q', mode,
+  access(
+    'STP_Q',
+    mode,
     `${FP} const va = ${va}; ${LOOKUP(32, true)} { const h = hostAddress(e, va); v128.store(h, v128.load(${VD}, VREGS)); v128.store(h, v128.load(${VM}, VREGS), 16); ${after} NEXT } ` +
       `COLD(slowStorePairQ(va, ${VD}, ${VM}, tlb); ${FAULTED} ${after} NEXT)`,
   );
@@ -414,22 +538,50 @@ for (const mode of ['IMM', 'POST', 'PRE'] as const) {
 
 // --- What may change the context --------------------------------------------------------------------------------
 op('ATOMIC', `COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
-op('LDAR_X', `const va = RN; ${LOOKUP(8, false)} { if ((va & 7) == 0) { SETX(load<u64>(hostAddress(e, va))) NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
-op('LDAR_W', `const va = RN; ${LOOKUP(4, false)} { if ((va & 3) == 0) { SETX(<u64>load<u32>(hostAddress(e, va))) NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
-op('STLR_X', `const va = RN; ${LOOKUP(8, true)} { if ((va & 7) == 0) { store<u64>(hostAddress(e, va), RD); NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
-op('STLR_W', `const va = RN; ${LOOKUP(4, true)} { if ((va & 3) == 0) { store<u32>(hostAddress(e, va), RDW); NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`);
-op('SYSTEM', 'COLD(target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;)');
-const SYSTEM = 'COLD(target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;)';
+op(
+  'LDAR_X',
+  `const va = RN; ${LOOKUP(8, false)} { if ((va & 7) == 0) { SETX(load<u64>(hostAddress(e, va))) NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`,
+);
+op(
+  'LDAR_W',
+  `const va = RN; ${LOOKUP(4, false)} { if ((va & 3) == 0) { SETX(<u64>load<u32>(hostAddress(e, va))) NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`,
+);
+op(
+  'STLR_X',
+  `const va = RN; ${LOOKUP(8, true)} { if ((va & 7) == 0) { store<u64>(hostAddress(e, va), RD); NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`,
+);
+op(
+  'STLR_W',
+  `const va = RN; ${LOOKUP(4, true)} { if ((va & 3) == 0) { store<u32>(hostAddress(e, va), RDW); NEXT } } COLD(execAtomic(<u32>LO); ${FAULTED} NEXT)`,
+);
+op(
+  'SYSTEM',
+  'COLD(target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;)',
+);
+const SYSTEM =
+  'COLD(target = pcOf(ip) + 4; why = execSystem(<u32>LO, target - 4); if (why == CONTINUE) { NEXT } break;)';
 // The state field of a register that reads without side effects at EL1 is in rn; TPIDR_EL0 also at EL0.
 op('MRS_FIELD', `if (load<u32>(0, EL) != 0) { SETX(load<u64>(<u32>load<u16>(ip, 4))) NEXT } ${SYSTEM}`);
 op('MRS_TPIDR_EL0', 'SETX(load<u64>(0, TPIDR_EL0)) NEXT');
 op('MRS_SP_EL0', `if (load<u32>(0, SPSEL) != 0) { SETX(load<u64>(0, SP_EL0)) NEXT } ${SYSTEM}`);
 op('MRS_DAIF', `if (load<u32>(0, EL) != 0) { SETX(<u64>load<u32>(0, DAIF)) NEXT } ${SYSTEM}`);
 // Masking interrupts takes effect at once; unmasking may have one to take. PSTATE.D concerns the debug state.
-op('MSR_DAIFSET', `if (load<u32>(0, EL) != 0) { store<u32>(0, load<u32>(0, DAIF) | <u32>load<u16>(ip, 6), DAIF); NEXT } ${SYSTEM}`);
-op('MSR_DAIFCLR', `if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0) { store<u32>(0, load<u32>(0, DAIF) & ~<u32>load<u16>(ip, 6), DAIF); NEXT } ${SYSTEM}`);
-op('MSR_DAIF', `const v = RDW; if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0 && ((v ^ load<u32>(0, DAIF)) & 0x200) == 0) { store<u32>(0, v & 0x3c0, DAIF); NEXT } ${SYSTEM}`);
-op('DC_ZVA', `const va = RN & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { ${LOOKUP(64, true)} { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); NEXT } } COLD(if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; slowZero(va, tlb); ${FAULTED} NEXT)`);
+op(
+  'MSR_DAIFSET',
+  `if (load<u32>(0, EL) != 0) { store<u32>(0, load<u32>(0, DAIF) | <u32>load<u16>(ip, 6), DAIF); NEXT } ${SYSTEM}`,
+);
+op(
+  'MSR_DAIFCLR',
+  `if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0) { store<u32>(0, load<u32>(0, DAIF) & ~<u32>load<u16>(ip, 6), DAIF); NEXT } ${SYSTEM}`,
+);
+op(
+  'MSR_DAIF',
+  `const v = RDW; if (load<u32>(0, EL) != 0 && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) == 0 && ((v ^ load<u32>(0, DAIF)) & 0x200) == 0) { store<u32>(0, v & 0x3c0, DAIF); NEXT } ${SYSTEM}`,
+);
+op(
+  'DC_ZVA',
+  `const va = RN & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { ${LOOKUP(64, true)} { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); NEXT } } COLD(if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; slowZero(va, tlb); ${FAULTED} NEXT)`,
+);
 
 for (const family of families.values()) ops.push(...family);
 
@@ -440,7 +592,9 @@ const pairs = PAIRS.map(pair => {
   const [first, second] = [numberOf(a), numberOf(b)];
   const body = ops[first]![1];
   // The ways out of the first operation that hot() has: there must be one.
-  const exits = [...replaceMacro(body, 'COLD', cold => ' '.repeat('COLD()'.length + cold.length)).matchAll(/\bNEXT\b/g)];
+  const exits = [
+    ...replaceMacro(body, 'COLD', cold => ' '.repeat('COLD()'.length + cold.length)).matchAll(/\bNEXT\b/g),
+  ];
   if (first < 0 || second < 0 || exits.length !== 1) throw new Error(`no pair ${pair}`);
   const before = body.slice(0, exits[0]!.index);
   const rest = body.slice(exits[0]!.index + 'NEXT'.length);
@@ -499,12 +653,20 @@ function expand(body: string, hot: boolean): string {
   for (const [name, make] of Object.entries(macros)) s = replaceMacro(s, name, make);
   if (!hot) s = s.replace(/\bbreak;/g, 'return why;');
   return s
-    .replace(/\bRNW\b/g, reg(4, 'u32')).replace(/\bRMW\b/g, reg(6, 'u32')).replace(/\bRDW\b/g, reg(2, 'u32'))
-    .replace(/\bSP\b/g, 'load<u64>(31 << 3, XREGS)').replace(/\bRN\b/g, reg(4, 'u64')).replace(/\bRM\b/g, reg(6, 'u64')).replace(/\bRD\b/g, reg(2, 'u64'))
-    .replace(/\bRAW\b/g, '<u32>load<u32>(<u32>LO, XREGS)').replace(/\bRA\b/g, 'load<u64>(<u32>LO, XREGS)')
+    .replace(/\bRNW\b/g, reg(4, 'u32'))
+    .replace(/\bRMW\b/g, reg(6, 'u32'))
+    .replace(/\bRDW\b/g, reg(2, 'u32'))
+    .replace(/\bSP\b/g, 'load<u64>(31 << 3, XREGS)')
+    .replace(/\bRN\b/g, reg(4, 'u64'))
+    .replace(/\bRM\b/g, reg(6, 'u64'))
+    .replace(/\bRD\b/g, reg(2, 'u64'))
+    .replace(/\bRAW\b/g, '<u32>load<u32>(<u32>LO, XREGS)')
+    .replace(/\bRA\b/g, 'load<u64>(<u32>LO, XREGS)')
     .replace(/\bNEXT2\b/g, hot ? '{ ip += 32; continue; }' : 'return CONTINUE_FUSED;')
     .replace(/\bNEXT\b/g, hot ? '{ ip += 16; continue; }' : 'return CONTINUE;')
-    .replace(/\bIMM\b/g, 'load<u64>(ip, 8)').replace(/\bLO\b/g, 'load<i32>(ip, 8)').replace(/\bHI\b/g, 'load<i32>(ip, 12)');
+    .replace(/\bIMM\b/g, 'load<u64>(ip, 8)')
+    .replace(/\bLO\b/g, 'load<i32>(ip, 8)')
+    .replace(/\bHI\b/g, 'load<i32>(ip, 12)');
 }
 
 const core = new URL('../src/engines/emu/a64/core/', import.meta.url);
@@ -512,7 +674,8 @@ const header = '// Generated by scripts/gen-exec.ts: change that.\n';
 writeFileSync(
   new URL('ops.ts', core),
   `${header}\n/** What a decoded operation is; the first u16 of its 16 bytes. 0 asks for decoding. */\n` +
-    ops.map(([name], i) => `export const ${name}: u32 = ${i};`).join('\n') + '\n',
+    ops.map(([name], i) => `export const ${name}: u32 = ${i};`).join('\n') +
+    '\n',
 );
 writeFileSync(
   new URL('pairs.ts', core),
