@@ -1,5 +1,9 @@
+import { warmUpCore } from '../engines/emu/a64/core-instance.ts';
 import { ArmVirt } from './arm-virt.ts';
 import type { CreateMachine } from './machine.ts';
 
 /** Builds the machine that a configuration names. See {@link CreateMachine}. */
 export const createMachine: CreateMachine = async (config, events) => new ArmVirt(config, events);
+
+/** What can be done before the configuration is known. */
+export const prepare: () => void = warmUpCore;

@@ -211,7 +211,7 @@ class Runner {
 const runner = new Runner();
 try {
   const module = createModule ?? new URL('./create.js', import.meta.url).href;
-  const { createMachine } = (await import(module)) as { createMachine: CreateMachine };
+  const { createMachine, prepare } = (await import(module)) as { createMachine: CreateMachine; prepare?: () => void };
   port.on('message', (m: ToWorker) => {
     try {
       if (m.type === 'create') runner.create(createMachine, m.config).catch(e => runner.fail(e));
@@ -220,6 +220,7 @@ try {
       runner.fail(e);
     }
   });
+  prepare?.();
 } catch (e) {
   runner.fail(e);
 }
