@@ -1,7 +1,7 @@
 /** Exclusives, ordered accesses and the LSE atomics (DDI 0487, B2.9 and C3.2.12). All vCPUs run on one thread. */
 import { xsp, xzr, setXzr } from './dp';
 import { EXCLUSIVE_ADDRESS, EXCLUSIVE_SIZE, FAULT, TLB_DATA, WALK_PA } from './layout';
-import { readTable, tlbEntry, writeTable, probeWrite } from './mem';
+import { probeAtomic, probeWrite, readTable, tlbEntry, writeTable } from './mem';
 import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, fault, translate } from './mmu';
 
 /** Ordered, exclusive and atomic accesses must be aligned to their whole size. False: the fault is raised. */
@@ -77,10 +77,8 @@ function execExclusive(insn: u32): void {
 
 function compareAndSwap(insn: u32, va: u64, size: u32, table: u32): void {
   const rs = (insn >> 16) & 31;
-  if (!aligned(va, size, true)) return;
-  // The read comes first: ESR_EL1.WnR is 0 where it would fault by itself (D17.2.37).
+  if (!aligned(va, size, false) || !probeAtomic(va, size, table)) return;
   const old = readTable(table, va, size);
-  if (load<u32>(0, FAULT) != 0 || !probeWrite(va, size, table)) return;
   const mask: u64 = size == 8 ? ~(<u64>0) : (<u64>1 << (size << 3)) - 1;
   if (old == (xzr(rs) & mask)) {
     writeTable(table, va, size, xzr(insn & 31));
@@ -94,11 +92,9 @@ function compareAndSwapPair(insn: u32, va: u64, table: u32): void {
   const rs = (insn >> 16) & 31;
   const rt = insn & 31;
   const mask: u64 = size == 8 ? ~(<u64>0) : 0xffff_ffff;
-  if (!aligned(va, size << 1, true)) return;
+  if (!aligned(va, size << 1, false) || !probeAtomic(va, size << 1, table)) return;
   const a = readTable(table, va, size);
-  if (load<u32>(0, FAULT) != 0) return;
   const b = readTable(table, va + size, size);
-  if (load<u32>(0, FAULT) != 0 || !probeWrite(va, size << 1, table)) return;
   if (a == (xzr(rs) & mask) && b == (xzr(rs + 1) & mask)) {
     writeTable(table, va, size, xzr(rt));
     if (load<u32>(0, FAULT) != 0) return;
@@ -114,10 +110,8 @@ function execLse(insn: u32): void {
   const size: u32 = 1 << (insn >> 30);
   const va = xsp((insn >> 5) & 31);
   const table = load<u32>(0, TLB_DATA);
-  if (!aligned(va, size, true)) return;
-  // The read comes first: ESR_EL1.WnR is 0 where it would fault by itself (D17.2.37).
+  if (!aligned(va, size, false) || !probeAtomic(va, size, table)) return;
   const old = readTable(table, va, size);
-  if (load<u32>(0, FAULT) != 0 || !probeWrite(va, size, table)) return;
   const up = <i64>(64 - (size << 3));
   const s = xzr((insn >> 16) & 31);
   // Both operands at the top of 64 bits, so that one comparison serves every size.

@@ -11,6 +11,11 @@ export function noteCount(instructions: u32): void {
   sliceCount = instructions;
 }
 
+/** The current instruction counts as done: for SVC and ERET, which retire before the level changes. */
+export function noteRetired(): void {
+  sliceCount++;
+}
+
 export function beginSlice(): void {
   store<u64>(0, load<u64>(0, GLOBAL_ICOUNT), SLICE_GLOBAL);
   store<u64>(0, load<u64>(0, ICOUNT), SLICE_ICOUNT);

@@ -1,21 +1,21 @@
 /** vCPUs: reset, switching between them, and the run loop around exec(). */
 import { beginSlice, noteCount, syncClock } from './clock';
-import { checkBreakpoint, stepAdvance, stepPending } from './debug';
+import { checkBreakpoint, stepActive, stepAdvance, stepPending } from './debug';
 import { decodeStep } from './decode';
 import {
   EC_BREAKPOINT_LOWER, EC_ILLEGAL_STATE, EC_STEP_LOWER, levelChanged, pendingInterrupts, raise, takeFault, takeInterrupt, watchLevel,
 } from './exception';
 import { exec } from './exec';
 import {
-  CPU, CPU_COUNT, CPU_END, CPU_ID, CPU_SIZE, DEBUG_ACTIVE, EL, EVENT, EXCLUSIVE_SIZE, EXIT_BUDGET, EXIT_OFF, EXIT_STOP, EXIT_WFE,
-  EXIT_WFI, FAULT, IRQ_LINES, KICK, LIMIT, PAGE_OPS, PAGE_VA, PC, POWER, POWER_OFF, POWER_ON, POWER_WFE, POWER_WFI, PSTATE_IL,
-  SAVED_CPUS, STEP_OPS, STOP, ICOUNT, XREGS, VREGS, GLOBAL_ICOUNT,
+  CLOCK_VIRTUAL, CPU, CPU_COUNT, CPU_END, CPU_ID, CPU_SIZE, DEBUG_ACTIVE, EL, EVENT, EXCLUSIVE_SIZE, EXIT_BUDGET, EXIT_OFF,
+  EXIT_STOP, EXIT_WFE, EXIT_WFI, FAULT, IRQ_LINES, KICK, LIMIT, PAGE_OPS, PC, PMCNTENSET_EL0, PMINTENSET_EL1, POWER,
+  POWER_OFF, POWER_ON, POWER_WFE, POWER_WFI, PSTATE_IL, SAVED_CPUS, STEPPED, STEP_OPS, STOP, XREGS, VREGS,
 } from './layout';
 import { asidChanged, resetTlb } from './mmu';
-import { enterPage, fetchAddress, flushDecoded } from './page';
-import { pmuSync } from './pmu';
+import { enterPage, fetchAddress, flushDecoded, PAGE_HOST } from './page';
+import { pmuDeadline, pmuSync } from './pmu';
 import { resetSysregs } from './sysreg';
-import { timerDeadline, timerUpdate } from './timer';
+import { instructionsUntil, timerDeadline, timerUpdate } from './timer';
 
 /** Empties the decode cache and every TLB; each vCPU is powered off. Called once, before anything else. */
 export function initialize(cpus: u32): void {
@@ -56,15 +56,39 @@ export function powerOn(pc: u64, x0: u64): void {
   store<u32>(0, POWER_ON, POWER);
 }
 
+/** PSTATE.IL comes behind faults of the fetch and breakpoints (D1.3.5.3). True: its exception is raised. */
+// @ts-ignore: decorator
+@inline
+function illegalState(): bool {
+  if (load<u32>(0, PSTATE_IL) == 0) return false;
+  raise(EC_ILLEGAL_STATE, 0);
+  return true;
+}
+
+// Values of STEPPED (SoftwareStep_DidNotStep(), SoftwareStep_SteppedEX()).
+const NOT_STEPPED: u32 = 0;
+const STEPPED_OTHER: u32 = 1;
+const STEPPED_EXCLUSIVE: u32 = 2;
+
+/** LDXR, LDXP and their kin: o2 = 0, L = 1, and not CASP, which has o1 = 1 with a size below 2. */
+function isLoadExclusive(insn: u32): bool {
+  return (insn & 0x3fc0_0000) == 0x0840_0000 && ((insn & 0x0020_0000) == 0 || (insn & 0x8000_0000) != 0);
+}
+
 /** One instruction, under the eyes of software step and breakpoints. Returns the number of instructions run. */
 function step(): u32 {
   const pc = load<u64>(0, PC);
   if (stepPending()) {
-    // ISV = 1, EX = 0, IFSC = debug exception.
-    raise(EC_STEP_LOWER + load<u32>(0, EL), 0x0100_0022);
+    // IFSC: debug exception; ISV (bit 24): the instruction before was stepped, EX (bit 6): it was a load-exclusive.
+    const before = load<u32>(0, STEPPED);
+    const iss: u32 = 0x22 | (u32(before != NOT_STEPPED) << 24) | (u32(before == STEPPED_EXCLUSIVE) << 6);
+    store<u32>(0, NOT_STEPPED, STEPPED);
+    raise(EC_STEP_LOWER + load<u32>(0, EL), iss);
     store<u64>(0, takeFault(pc), PC);
     return 0;
   }
+  const stepping = stepActive();
+  store<u32>(0, NOT_STEPPED, STEPPED);
   store<u32>(0, 0, PAGE_OPS);
   const ip = enterPage(pc);
   if (ip == 0) {
@@ -73,29 +97,54 @@ function step(): u32 {
   }
   if (checkBreakpoint(pc)) {
     raise(EC_BREAKPOINT_LOWER + load<u32>(0, EL), 0x22);
-    store<u64>(0, takeFault(pc), PC);
+    store<u64>(0, takeFault(fetchAddress), PC);
     return 0;
   }
+  if (illegalState()) {
+    store<u64>(0, takeFault(fetchAddress), PC);
+    return 0;
+  }
+  const insn = load<u32>(load<u32>(load<u32>(0, PAGE_OPS) + PAGE_HOST) + (u32(pc) & 0xfff));
   decodeStep(ip);
   // STEP_OPS poses as the operation of this page at this pc.
   store<u32>(0, STEP_OPS - ((u32(pc) & 0xfff) << 2), PAGE_OPS);
   store<i32>(0, i32.MIN_VALUE, LIMIT);
   watchLevel();
   const n = exec(STEP_OPS);
-  if (!levelChanged) stepAdvance();
+  if (!levelChanged) {
+    stepAdvance();
+    if (stepping) store<u32>(0, isLoadExclusive(insn) ? STEPPED_EXCLUSIVE : STEPPED_OTHER, STEPPED);
+  }
   store<u32>(0, 0, PAGE_OPS);
   return n;
 }
 
 /** Runs from PC for about `budget` instructions. */
 function stretch(budget: u32): u32 {
+  store<u32>(0, NOT_STEPPED, STEPPED);
   const ip = enterPage(load<u64>(0, PC));
-  if (ip == 0) {
+  if (ip == 0 || illegalState()) {
     store<u64>(0, takeFault(fetchAddress), PC);
     return 0;
   }
   store<i32>(0, <i32>(budget << 4), LIMIT);
   return exec(ip);
+}
+
+/** `budget`, or fewer instructions if the PMU's next overflow or, with a virtual clock, the next timer comes before. */
+function bounded(budget: u32): u32 {
+  let limit = <u64>budget;
+  if ((load<u64>(0, PMINTENSET_EL1) & load<u64>(0, PMCNTENSET_EL0)) != 0) {
+    pmuSync();
+    const overflow = pmuDeadline();
+    if (overflow < limit) limit = overflow;
+  }
+  if (load<u32>(0, CLOCK_VIRTUAL) != 0) {
+    timerUpdate();
+    const timer = instructionsUntil(timerDeadline());
+    if (timer < limit) limit = timer;
+  }
+  return limit == 0 ? 1 : <u32>limit;
 }
 
 /**
@@ -117,13 +166,14 @@ export function run(budget: i32): u32 {
     const pending = pendingInterrupts();
     if (pending != 0) store<u64>(0, takeInterrupt(load<u64>(0, PC), pending), PC);
     if (done >= budget || load<u32>(0, KICK) != 0) return EXIT_BUDGET;
-    if (load<u32>(0, PSTATE_IL) != 0) {
-      raise(EC_ILLEGAL_STATE, 0);
-      store<u64>(0, takeFault(load<u64>(0, PC)), PC);
-    }
-    done += load<u32>(0, DEBUG_ACTIVE) != 0 ? step() : stretch(budget - done);
-    noteCount(done);
+    const n = load<u32>(0, DEBUG_ACTIVE) != 0 ? step() : stretch(bounded(budget - done));
+    done += n;
+    // exec() counts from 0 each time: what it reads of the clock is relative to where it began.
+    noteCount(n);
     syncClock();
+    beginSlice();
+    if (load<u32>(0, CLOCK_VIRTUAL) != 0) timerUpdate();
+    if ((load<u64>(0, PMINTENSET_EL1) & load<u64>(0, PMCNTENSET_EL0)) != 0) pmuSync();
     const state = load<u32>(0, POWER);
     if (state != POWER_ON) {
       if (load<u32>(0, STOP) != 0) return EXIT_STOP;

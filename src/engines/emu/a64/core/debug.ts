@@ -105,6 +105,9 @@ export function checkBreakpoint(pc: u64): bool {
   return false;
 }
 
+/** The first byte of the last access for which checkWatchpoint() was true that its watchpoint covers: for FAR_EL1. */
+export let watchAddress: u64 = 0;
+
 /** AArch64.WatchpointByteMatch() for any byte of an access. */
 function watchpointCovers(wvr: u64, wcr: u32, va: u64, size: u32): bool {
   let bas = (wcr >> 5) & 0xff;
@@ -119,7 +122,10 @@ function watchpointCovers(wvr: u64, wcr: u32, va: u64, size: u32): bool {
   const inside: u64 = (<u64>1 << bottom) - 1;
   for (let i: u32 = 0; i < size; i++) {
     const byte = va + i;
-    if (((byte ^ wvr) & VA_MASK & ~inside) == 0 && (mask != 0 || ((bas >> <u32>(byte & inside)) & 1) != 0)) return true;
+    if (((byte ^ wvr) & VA_MASK & ~inside) == 0 && (mask != 0 || ((bas >> <u32>(byte & inside)) & 1) != 0)) {
+      watchAddress = byte;
+      return true;
+    }
   }
   return false;
 }

@@ -3,9 +3,11 @@ import { getNZCV, setNZCV } from './flags';
 import { updateFp } from './fpstate';
 import {
   CPU_ID, DAIF, EL, ELR_EL1, ESR_EL1, EVENT, EXCLUSIVE_SIZE, FAR_EL1, FAULT, FAULT_ESR, FAULT_FAR, IRQ_LINES, LIMIT,
-  PAN, PSTATE_IL, PSTATE_SS, SCTLR_EL1, SPSEL, SPSR_EL1, SP_EL0, SP_EL1, SP_SLOT, VBAR_EL1, XREGS,
+  PAN, PMU_ACTIVE, PSTATE_IL, PSTATE_SS, SCTLR_EL1, SPSEL, SPSR_EL1, SP_EL0, SP_EL1, SP_SLOT, VBAR_EL1, XREGS,
 } from './layout';
+import { syncClock } from './clock';
 import { selectTables } from './mmu';
+import { pmuSync } from './pmu';
 import { debugUpdate, exceptionReturnSS } from './debug';
 
 // Exception classes, ESR_ELx.EC (D17.2.37).
@@ -89,9 +91,19 @@ export function watchLevel(): void {
   levelChanged = false;
 }
 
+/** Counters that count at one level only take stock before the level changes. */
+// @ts-ignore: decorator
+@inline
+function leaveLevel(): void {
+  if (load<u32>(0, PMU_ACTIVE) == 0) return;
+  syncClock();
+  pmuSync();
+}
+
 /** AArch64.TakeException() to EL1; returns the vector's address. `offset`: 0 synchronous, 0x80 IRQ, 0x100 FIQ, 0x180 SError. */
 function enter(returnAddress: u64, offset: u64): u64 {
   levelChanged = true;
+  leaveLevel();
   const el = load<u32>(0, EL);
   const base: u64 = el == 0 ? 0x400 : load<u32>(0, SPSEL) != 0 ? 0x200 : 0;
   store<u64>(0, <u64>packPstate(), SPSR_EL1);
@@ -149,6 +161,7 @@ export function exceptionReturn(): u64 {
   const mode = spsr & 0x1f;
   const target = load<u64>(0, ELR_EL1);
   levelChanged = true;
+  leaveLevel();
   store<u32>(0, exceptionReturnSS(<u64>spsr), PSTATE_SS);
   parkSp();
   setNZCV(spsr >> 28);

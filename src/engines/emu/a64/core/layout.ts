@@ -145,8 +145,10 @@ export const PMU_ACTIVE = 0x1940;
 export const PMU_PRESCALE = 0x1944; // u32: cycles since the last tick of a cycle counter that counts every 64th
 export const OSDTRTX_EL1 = 0x1948;
 export const DBGPRCR_EL1 = 0x1950;
+/** u32: what the last instruction was to software step: 0 not stepped, 1 stepped, 2 a stepped load-exclusive. */
+export const STEPPED = 0x1958;
 /** Free for further per-vCPU state up to 0x2000. */
-export const CPU_END = 0x1958;
+export const CPU_END = 0x1960;
 
 // --- Shared by all vCPUs. ---
 export const IRQ_LINES = 0xa000; // u32 per vCPU: bit 0 IRQ, bit 1 FIQ; written by the interrupt controller

@@ -1,11 +1,11 @@
 /** Guest loads and stores: the fast path through the TLB, and the slow path for everything that misses it. */
-import { raiseAbort, requestPoll, EC_DABORT_LOWER, EC_WATCHPOINT_LOWER } from './exception';
+import { raiseAbort, requestPoll, EC_WATCHPOINT_LOWER } from './exception';
 import { mmioRead, mmioWrite } from './host';
-import { checkWatchpoint } from './debug';
+import { checkWatchpoint, watchAddress } from './debug';
 import {
-  CPU_ID, EL, FAULT, MAILBOX, SCTLR_EL1, TLB_DATA, TLB_USER, WALK_DEVICE, WALK_PA, WATCH_ACTIVE, XREGS, SP_SLOT, EXCLUSIVE_SIZE,
+  CPU_ID, MAILBOX, SCTLR_EL1, TLB_DATA, TLB_USER, WALK_DEVICE, WALK_PA, WATCH_ACTIVE,
 } from './layout';
-import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, fault, fill, physical, translate } from './mmu';
+import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, dataCached, fault, fill, physical, translate } from './mmu';
 import { syncClock } from './clock';
 
 /** Linear address of the TLB entry for `va`. */
@@ -67,9 +67,43 @@ function deviceWrite(pa: u64, size: u32, value: u64): void {
   requestPoll();
 }
 
-/** Raises the watchpoint debug exception; its ISS: DFSC 0b100010, WnR. */
-function watchpointHit(va: u64, write: bool): void {
-  raiseAbort(EC_WATCHPOINT_LOWER, 0x22 | (u32(write) << 6), va);
+/**
+ * Whether a watchpoint covers the access; then its exception is raised: DFSC 0b100010, WnR, and CM for a cache
+ * maintenance instruction. Ask when nothing else can stop the access (D1.3.5.4).
+ */
+export function watched(va: u64, size: u32, write: bool, user: bool, cacheOp: bool): bool {
+  if (load<u32>(0, WATCH_ACTIVE) == 0 || !checkWatchpoint(va, size, write, user)) return false;
+  raiseAbort(EC_WATCHPOINT_LOWER, 0x22 | (u32(write) << 6) | (u32(cacheOp) << 8), watchAddress);
+  return true;
+}
+
+/** SCTLR_EL1.A: an access of `size` bytes must be aligned to it. False: the fault is raised. */
+export function alignmentAllowed(va: u64, size: u32, access: u32): bool {
+  if ((u32(va) & (size - 1)) == 0 || (load<u64>(0, SCTLR_EL1) & 2) == 0) return true;
+  fault(va, access, false, FSC_ALIGNMENT);
+  return false;
+}
+
+/** Translates; Device memory takes aligned accesses only. */
+function translateAligned(va: u64, access: u32, user: bool, aligned: bool): bool {
+  if (!translate(va, access, user, false)) return false;
+  if (aligned || load<u32>(0, WALK_DEVICE) == 0) return true;
+  fault(va, access, false, FSC_ALIGNMENT);
+  return false;
+}
+
+/**
+ * All that can stop an access before a byte is moved, in the order of D1.3.5.4: alignment, translation, watchpoints.
+ * True: WALK_* hold the translation of `va`. An access that crosses a page may go to both. False: FAULT is set, with the
+ * lowest address that faults.
+ */
+function permitted(va: u64, size: u32, access: u32, user: bool): bool {
+  if (!alignmentAllowed(va, size, access)) return false;
+  const aligned = (u32(va) & (size - 1)) == 0;
+  const second = (va + size - 1) & ~(<u64>0xfff);
+  if (!translateAligned(va, access, user, aligned)) return false;
+  if (((va ^ second) & ~(<u64>0xfff)) != 0 && !translateAligned(second, access, user, aligned)) return false;
+  return !watched(va, size, access == ACCESS_WRITE, user, false);
 }
 
 /**
@@ -77,62 +111,30 @@ function watchpointHit(va: u64, write: bool): void {
  * TLB_DATA's or TLB_USER's value. On a fault FAULT is set and the result means nothing.
  */
 export function slowLoad(va: u64, size: u32, table: u32): u64 {
-  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, false, table == load<u32>(0, TLB_USER))) {
-    watchpointHit(va, false);
-    return 0;
-  }
-  const user = table == load<u32>(0, TLB_USER);
-  const unaligned = (u32(va) & (size - 1)) != 0;
-  if (unaligned && (load<u64>(0, SCTLR_EL1) & 2) != 0) {
-    fault(va, ACCESS_READ, false, FSC_ALIGNMENT);
-    return 0;
-  }
+  if (!permitted(va, size, ACCESS_READ, table == load<u32>(0, TLB_USER))) return 0;
   if ((u32(va) & 0xfff) + size > 0x1000) {
-    // Crosses a page: byte by byte, the first fault wins.
     let v: u64 = 0;
-    for (let i: u32 = 0; i < size; i++) {
-      v |= slowLoad(va + i, 1, table) << (i << 3);
-      if (load<u32>(0, FAULT) != 0) return 0;
-    }
+    for (let i: u32 = 0; i < size; i++) v |= slowLoad(va + i, 1, table) << (i << 3);
     return v;
   }
-  if (!translate(va, ACCESS_READ, user, false)) return 0;
   const pa = load<u64>(0, WALK_PA);
-  const device = load<u32>(0, WALK_DEVICE) != 0;
-  if (device && unaligned) {
-    fault(va, ACCESS_READ, false, FSC_ALIGNMENT);
-    return 0;
-  }
   const host = physical(pa, size, false);
   if (host == 0) return deviceRead(pa, size);
-  if (!device && load<u32>(0, WATCH_ACTIVE) == 0 && (load<u64>(0, SCTLR_EL1) & 2) == 0) fill(table, va);
+  if (load<u32>(0, WALK_DEVICE) == 0 && dataCached()) fill(table, va);
   return loadHost(host, size);
 }
 
 /** A store of 1, 2, 4 or 8 bytes that missed the TLB, crosses a page or touches a device. See slowLoad(). */
 export function slowStore(va: u64, size: u32, value: u64, table: u32): void {
-  if (load<u32>(0, WATCH_ACTIVE) != 0 && checkWatchpoint(va, size, true, table == load<u32>(0, TLB_USER))) return watchpointHit(va, true);
-  const user = table == load<u32>(0, TLB_USER);
-  const unaligned = (u32(va) & (size - 1)) != 0;
-  if (unaligned && (load<u64>(0, SCTLR_EL1) & 2) != 0) return fault(va, ACCESS_WRITE, false, FSC_ALIGNMENT);
+  if (!permitted(va, size, ACCESS_WRITE, table == load<u32>(0, TLB_USER))) return;
   if ((u32(va) & 0xfff) + size > 0x1000) {
-    // Both pages must be writable before a byte changes.
-    const second = (va + size - 1) & ~(<u64>0xfff);
-    if (!translate(va, ACCESS_WRITE, user, false)) return;
-    if (!translate(second, ACCESS_WRITE, user, false)) return;
-    for (let i: u32 = 0; i < size; i++) {
-      slowStore(va + i, 1, value >> (i << 3), table);
-      if (load<u32>(0, FAULT) != 0) return;
-    }
+    for (let i: u32 = 0; i < size; i++) slowStore(va + i, 1, value >> (i << 3), table);
     return;
   }
-  if (!translate(va, ACCESS_WRITE, user, false)) return;
   const pa = load<u64>(0, WALK_PA);
-  const device = load<u32>(0, WALK_DEVICE) != 0;
-  if (device && unaligned) return fault(va, ACCESS_WRITE, false, FSC_ALIGNMENT);
   const host = physical(pa, size, true);
   if (host == 0) return deviceWrite(pa, size, value & (size == 8 ? ~(<u64>0) : (<u64>1 << (size << 3)) - 1));
-  if (!device && load<u32>(0, WATCH_ACTIVE) == 0 && (load<u64>(0, SCTLR_EL1) & 2) == 0) fill(table, va);
+  if (load<u32>(0, WALK_DEVICE) == 0 && dataCached()) fill(table, va);
   storeHost(host, size, value);
 }
 
@@ -146,7 +148,32 @@ export function probeWrite(va: u64, size: u32, table: u32): bool {
   if (!translate(va, ACCESS_WRITE, user, false)) return false;
   // FAR is the lowest address that faults.
   const second = (va + size - 1) & ~(<u64>0xfff);
-  return second <= va || translate(second, ACCESS_WRITE, user, false);
+  if (((va ^ second) & ~(<u64>0xfff)) != 0 && !translate(second, ACCESS_WRITE, user, false)) return false;
+  return !watched(va, size, true, user, false);
+}
+
+/**
+ * The same for an atomic read and write of `size` aligned bytes. ESR_EL1.WnR is 0 where the read would fault by itself
+ * (D17.2.37), and translation comes before watchpoints for both of them.
+ */
+export function probeAtomic(va: u64, size: u32, table: u32): bool {
+  const e = tlbEntry(table, va);
+  if (readHit(e, va, size) && writeHit(e, va, size)) return true;
+  const user = table == load<u32>(0, TLB_USER);
+  return translate(va, ACCESS_READ, user, false) && translate(va, ACCESS_WRITE, user, false) &&
+    !watched(va, size, false, user, false) && !watched(va, size, true, user, false);
+}
+
+/**
+ * DC ZVA of the 64 bytes around `va` when the TLB missed. It is a store of the whole block, which Device memory does not
+ * take; FAR is the address that the instruction names.
+ */
+export function slowZero(va: u64, table: u32): void {
+  const user = table == load<u32>(0, TLB_USER);
+  if (!translateAligned(va, ACCESS_WRITE, user, false)) return;
+  const block = va & ~(<u64>63);
+  if (watched(block, 64, true, user, false)) return;
+  for (let i: u64 = 0; i < 64; i += 8) slowStore(block + i, 8, 0, table);
 }
 
 // @ts-ignore: decorator

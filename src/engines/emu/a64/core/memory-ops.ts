@@ -1,17 +1,27 @@
 /** Loads and stores that decode.ts has no hot operation for, and the slow halves of those of 16 bytes and more. */
-import { EC_MSR_TRAP, EC_SP_ALIGNMENT, raise } from './exception';
+import { EC_SP_ALIGNMENT, raise } from './exception';
 import { extended, setXzr, xsp, xzr } from './dp';
-import { EL, FAULT, SCTLR_EL1, SP_SLOT, TLB_DATA, TLB_USER, VREGS, XREGS } from './layout';
-import { probeWrite, readTable, writeTable } from './mem';
+import { EL, FAULT, SCTLR_EL1, SP_SLOT, TLB_DATA, TLB_USER, VREGS, WATCH_ACTIVE, XREGS } from './layout';
+import { alignmentAllowed, probeWrite, readTable, writeTable } from './mem';
+import { ACCESS_WRITE } from './mmu';
 
 /** A load through the TLB where it hits: parts of a wider access take this way. */
 export function slowRead(va: u64, size: u32, table: u32): u64 {
   return readTable(table, va, size);
 }
 
+/**
+ * Whether stores of `total` bytes in elements of `size` can all be done, where that is not sure already: they may end in
+ * another page or under a watchpoint. False: FAULT is set.
+ */
+function pairAllowed(va: u64, size: u32, total: u32, table: u32): bool {
+  if (((va ^ (va + total - 1)) & ~(<u64>0xfff)) == 0 && load<u32>(0, WATCH_ACTIVE) == 0) return true;
+  return alignmentAllowed(va, size, ACCESS_WRITE) && probeWrite(va, total, table);
+}
+
 /** Two adjacent stores of `size` bytes; both or none. */
 export function storePair(va: u64, size: u32, a: u64, b: u64, table: u32): void {
-  if (((va ^ (va + (size << 1) - 1)) & ~(<u64>0xfff)) != 0 && !probeWrite(va, size << 1, table)) return;
+  if (!pairAllowed(va, size, size << 1, table)) return;
   writeTable(table, va, size, a);
   if (load<u32>(0, FAULT) != 0) return;
   writeTable(table, va + size, size, b);
@@ -36,18 +46,12 @@ export function slowLoadPairQ(va: u64, d: u32, m: u32, table: u32): bool {
 
 /** STP of two Q registers. FAULT tells whether it worked. */
 export function slowStorePairQ(va: u64, d: u32, m: u32, table: u32): void {
-  if (((va ^ (va + 31)) & ~(<u64>0xfff)) != 0 && !probeWrite(va, 32, table)) return;
+  if (!pairAllowed(va, 8, 32, table)) return;
   storePair(va, 8, load<u64>(d, VREGS), load<u64>(d, VREGS + 8), table);
   if (load<u32>(0, FAULT) == 0) storePair(va + 16, 8, load<u64>(m, VREGS), load<u64>(m, VREGS + 8), table);
 }
 
-/** DC ZVA of the 64 bytes at `va` when the TLB missed. */
-export function slowZero(va: u64, table: u32): void {
-  for (let i: u64 = 0; i < 64; i += 8) {
-    writeTable(table, va + i, 8, 0);
-    if (load<u32>(0, FAULT) != 0) return;
-  }
-}
+export { slowZero } from './mem';
 
 /** SCTLR_EL1.SA and SA0: a base register SP must be aligned to 16 bytes (D1.8.2). False: the exception is raised. */
 export function stackAligned(): bool {
@@ -150,7 +154,7 @@ export function execFpMemory(insn: u32, pc: u64): void {
         return;
       }
     } else {
-      if (((va ^ (va + (size << 1) - 1)) & ~(<u64>0xfff)) != 0 && !probeWrite(va, size << 1, load<u32>(0, TLB_DATA))) return;
+      if (!pairAllowed(va, size > 8 ? 8 : size, size << 1, load<u32>(0, TLB_DATA))) return;
       if (!storeV(rt, va, size) || !storeV(rt2, va + size, size)) return;
     }
     if ((index & 1) != 0) store<u64>(rn << 3, base + offset, XREGS);

@@ -15,6 +15,7 @@ import { EC_DABORT_LOWER, EC_IABORT_LOWER, raiseAbort } from './exception';
 import {
   CORE_TLBS, CPU_COUNT, CPU_ID, CPU_TLB_SIZE, EL, MAIR_EL1, PAGE_OPS, PAN, REGIONS, REGION_COUNT, REGION_SIZE,
   SCTLR_EL1, TCR_EL1, TLB_BANK, TLB_DATA, TLB_USER, TTBR0_EL1, TTBR1_EL1, WALK_BLOCK, WALK_DEVICE, WALK_PA, WALK_RIGHTS,
+  WATCH_ACTIVE,
 } from './layout';
 
 const BANKS: u32 = 16;
@@ -49,12 +50,16 @@ const FSC_TRANSLATION: u32 = 0x04;
 const FSC_ACCESS_FLAG: u32 = 0x08;
 const FSC_PERMISSION: u32 = 0x0c;
 export const FSC_EXTERNAL: u32 = 0x10;
-const FSC_EXTERNAL_ON_WALK: u32 = 0x14;
+export const FSC_EXTERNAL_ON_WALK: u32 = 0x14;
 export const FSC_ALIGNMENT: u32 = 0x21;
 
 /** Output address size that ID_AA64MMFR0_EL1.PARange advertises. */
 const PA_BITS: u64 = 48;
 const NO_WALK_FAULT: u32 = 0xff;
+
+/** Memory attributes of the last successful walk as PAR_EL1 has them: ATTR in bits 63:56, SH in 8:7. */
+export let walkAttributes: u64 = 0;
+const OUTER_SHAREABLE: u64 = 2 << 7;
 
 // @ts-ignore: decorator
 @inline
@@ -261,6 +266,7 @@ function walk(va: u64): u32 {
     store<u64>(0, plain, WALK_PA);
     store<u32>(0, 0x3f, WALK_RIGHTS);
     store<u32>(0, 1, WALK_DEVICE);
+    walkAttributes = OUTER_SHAREABLE;
     return NO_WALK_FAULT;
   }
   const tsz = high != 0 ? u32(tcr >> 16) & 63 : u32(tcr) & 63;
@@ -329,6 +335,8 @@ function walk(va: u64): u32 {
     store<u32>(0, rights, WALK_RIGHTS);
     // Attribute 0b0000xxxx is Device; the rest is normal memory to us.
     store<u32>(0, u32((attr & 0xf0) == 0), WALK_DEVICE);
+    // Device and Non-cacheable memory is Outer Shareable whatever the descriptor says (PAR_EL1.SH).
+    walkAttributes = (<u64>attr << 56) | ((attr & 0xf0) == 0 || attr == 0x44 ? OUTER_SHAREABLE : ((d >> 8) & 3) << 7);
     // The level, for a permission fault.
     return NO_WALK_FAULT + (level << 8);
   }
@@ -368,6 +376,11 @@ export function probe(va: u64, access: u32, user: bool): u32 {
   return (load<u32>(0, WALK_RIGHTS) & need) != 0 ? 0 : 0x80 | (FSC_PERMISSION + (result >> 8));
 }
 
+/** Whether loads and stores may hit the TLB: not with SCTLR_EL1.A or while a watchpoint is set. */
+export function dataCached(): bool {
+  return load<u32>(0, WATCH_ACTIVE) == 0 && (load<u64>(0, SCTLR_EL1) & 2) == 0;
+}
+
 /**
  * Enters the translation that WALK_* hold for the page of `va` into `table`. Only memory gets in; Device memory only
  * for execution (with the MMU off, code is fetched from it all the same).
@@ -381,7 +394,8 @@ export function fill(table: u32, va: u64): void {
   let rights = load<u32>(0, WALK_RIGHTS);
   if (t == TABLE_EL0) rights >>= 3;
   else if (t == TABLE_EL1_PAN && (rights & EL0_R) != 0 && mmuEnabled()) rights &= ~(EL1_R | EL1_W);
-  if (load<u32>(0, WALK_DEVICE) != 0) rights &= ~(EL1_R | EL1_W);
+  // Alignment checks and watchpoints need the slow path, too, when the entry is made for a fetch.
+  if (load<u32>(0, WALK_DEVICE) != 0 || !dataCached()) rights &= ~(EL1_R | EL1_W);
   if ((rights & EL1_W) != 0 && physical(load<u64>(0, WALK_PA) & ~(<u64>0xfff), 4096, true) == 0) rights &= ~EL1_W;
   const i = u32(page >> 12) & 1023;
   const entry = table + (i << 5);

@@ -6,14 +6,18 @@ import {
 import { stepAdvance } from './debug';
 import { hypercall } from './host';
 import {
-  CPU, CPU_COUNT, CPU_ID, CPU_SIZE, EL, EVENT, EXCLUSIVE_SIZE, FAULT, MAIR_EL1, PAR_EL1, PC, POWER, POWER_WFE, POWER_WFI,
+  CLOCK_VIRTUAL, CPU, CPU_COUNT, CPU_ID, CPU_SIZE, EL, EVENT, EXCLUSIVE_SIZE, IRQ_LINES, PAR_EL1, PC, POWER, POWER_WFE, POWER_WFI,
   SAVED_CPUS, SCTLR_EL1, TRASH_SLOT, WALK_PA, WATCH_ACTIVE,
 } from './layout';
-import { syncClock } from './clock';
+import { noteRetired, syncClock } from './clock';
 import {
-  ACCESS_READ, ACCESS_WRITE, asidChanged, physical, probe, regimeChanged, selectTables, tlbiAll, tlbiAsid, tlbiVa, translate,
+  ACCESS_READ, ACCESS_WRITE, FSC_EXTERNAL_ON_WALK, asidChanged, fault, physical, probe, regimeChanged, selectTables, tlbiAll,
+  tlbiAsid, tlbiVa, translate, walkAttributes,
 } from './mmu';
+import { watched } from './mem';
 import { flushDecoded, forgetLine } from './page';
+import { isPmuRegister } from './pmu';
+import * as K from './regs';
 import { readSysreg, writeSysreg, msrImmediate } from './sysreg';
 import { SYS_CONTEXT, SYS_OK, SYS_POLL, SYS_TRAP, SYS_TRAP_FP } from './status';
 
@@ -85,18 +89,27 @@ function moveSysreg(insn: u32): u32 {
     else if (key == 0xc080 || key == 0xc102 || key == 0xc510) regimeChanged();
     else selectTables();
   }
+  // run() computes anew how far it may go: a counter of instructions has a deadline that it must not miss.
+  if ((s & SYS_POLL) != 0 && (isPmuRegister(key) || (load<u32>(0, CLOCK_VIRTUAL) != 0 && isTimerRegister(key)))) requestPoll();
   return status(s, insn);
 }
 
+/** CNTP_* and CNTV_*: S3_3_C14_C2_n and S3_3_C14_C3_n. */
+function isTimerRegister(key: u32): bool {
+  return key >> 4 == <u32>K.CNTP_TVAL_EL0 >> 4;
+}
+
+/** WFE and WFI. One that would not wait does not trap either. */
 function wait(wfe: bool): u32 {
+  if (wfe && load<u32>(0, EVENT) != 0) {
+    store<u32>(0, 0, EVENT);
+    return CONTINUE;
+  }
+  if (!wfe && load<u32>(load<u32>(0, CPU_ID) << 2, IRQ_LINES) != 0) return CONTINUE;
   const allowed: u64 = wfe ? 1 << 18 : 1 << 16;
   if (load<u32>(0, EL) == 0 && (load<u64>(0, SCTLR_EL1) & allowed) == 0) {
     raise(EC_WFX, 0x1e0_0000 | u32(wfe));
     return TAKE_FAULT;
-  }
-  if (wfe && load<u32>(0, EVENT) != 0) {
-    store<u32>(0, 0, EVENT);
-    return CONTINUE;
   }
   store<u32>(0, wfe ? POWER_WFE : POWER_WFI, POWER);
   return LEAVE_AT;
@@ -122,11 +135,20 @@ function hint(insn: u32): u32 {
   }
 }
 
-/** AT S1E1R, S1E1W, S1E0R, S1E0W. */
-function addressTranslate(va: u64, op2: u32): void {
+/** AT S1E1R, S1E1W, S1E0R, S1E0W. PAR_EL1: bit 11 is RES1, NS (bit 9) means nothing here and is 1 as in hardware. */
+function addressTranslate(va: u64, op2: u32): u32 {
   const code = probe(va, (op2 & 1) != 0 ? ACCESS_WRITE : ACCESS_READ, op2 >= 2);
-  if (code == 0) store<u64>(0, (load<u64>(0, WALK_PA) & 0x0000_ffff_ffff_f000) | 0x800 | (load<u64>(0, MAIR_EL1) << 56), PAR_EL1);
-  else store<u64>(0, 0x801 | (<u64>(code & 0x3f) << 1), PAR_EL1);
+  if (code == 0) {
+    store<u64>(0, (load<u64>(0, WALK_PA) & 0x0000_ffff_ffff_f000) | 0xa00 | walkAttributes, PAR_EL1);
+    return CONTINUE;
+  }
+  // Tables that are not in memory abort the instruction itself (AArch64.AT()).
+  if ((code & 0x3c) == FSC_EXTERNAL_ON_WALK) {
+    fault(va, ACCESS_READ, true, code & 0x3f);
+    return TAKE_FAULT;
+  }
+  store<u64>(0, 0x801 | (<u64>(code & 0x3f) << 1), PAR_EL1);
+  return CONTINUE;
 }
 
 /** A DC or IC operation by address from EL0 needs SCTLR_EL1.UCI. */
@@ -171,11 +193,14 @@ function execSys(insn: u32): u32 {
         flushDecoded();
         return RESYNC;
       }
-      if (crm == 6 && op2 == 1) return translate(x, ACCESS_WRITE, false, true) ? CONTINUE : TAKE_FAULT;
+      if (crm == 6 && op2 == 1) {
+        // DC IVAC: the one cache operation that counts as a store, for rights and watchpoints (D2.9.6).
+        if (!translate(x, ACCESS_WRITE, false, true)) return TAKE_FAULT;
+        return watched(x & ~(<u64>63), 64, true, false, true) ? TAKE_FAULT : CONTINUE;
+      }
       if (op2 == 2 && (crm == 6 || crm == 10 || crm == 14)) return CONTINUE; // by set and way
       if (crm == 8 && op2 < 4) {
-        addressTranslate(x, op2);
-        return CONTINUE;
+        return addressTranslate(x, op2);
       }
     }
     if (crn == 8 && (crm == 3 || crm == 7)) {
@@ -211,6 +236,7 @@ function generateException(insn: u32, pc: u64): u32 {
   const which = (insn & 3) | (((insn >> 21) & 7) << 4);
   if (which == 0x01) {
     stepAdvance();
+    noteRetired();
     raise(EC_SVC64, imm);
     jumpTarget = takeFault(pc + 4);
     return JUMP_TARGETED;
@@ -236,6 +262,7 @@ export function execSystem(insn: u32, pc: u64): u32 {
       raiseUndefined();
       return TAKE_FAULT;
     }
+    noteRetired();
     jumpTarget = exceptionReturn();
     return JUMP_TARGETED;
   }

@@ -25,6 +25,20 @@ export function readCounter(): u64 {
   return (ns / NS_PER_S) * hz + ((ns % NS_PER_S) * hz) / NS_PER_S + load<u64>(0, CLOCK_SKEW);
 }
 
+/** With CLOCK_VIRTUAL: instructions until readCounter() reaches `count`; 0: it has, u64.MAX_VALUE: never. */
+export function instructionsUntil(count: u64): u64 {
+  if (count == u64.MAX_VALUE) return count;
+  const skew = load<u64>(0, CLOCK_SKEW);
+  if (count <= skew) return 0;
+  const hz = <u64>load<u32>(0, CNTFRQ);
+  const ticks = count - skew;
+  // Beyond 2^62 ns the product below would wrap; nobody waits that long.
+  if (ticks / hz >= 4_000_000_000) return u64.MAX_VALUE;
+  const ns = (ticks / hz) * NS_PER_S + ((ticks % hz) * NS_PER_S + hz - 1) / hz;
+  const now = load<u64>(0, GLOBAL_ICOUNT);
+  return ns > now ? ns - now : 0;
+}
+
 /** CNTVCT_EL0. */
 export function readVirtualCounter(): u64 {
   return readCounter() - load<u64>(0, CNTVOFF);
