@@ -10,7 +10,7 @@ import {
   f32Add, f32Div, f32Mul, f32MulAdd, f32Sqrt, f32Sub, f64Add, f64Div, f64Mul, f64MulAdd, f64Sqrt, f64Sub,
 } from './fp-fast';
 import {
-  CPU_ID, DAIF, EL, FAULT, FP_ENABLED, FP_FAST, IRQ_LINES, PAGE_VA, SCTLR_EL1, SPSEL, SP_EL0, TLB_DATA, TPIDR_EL0,
+  CPU_ID, DAIF, EL, FAULT, FP_ENABLED, FP_FAST, IRQ_LINES, SCTLR_EL1, SPSEL, SP_EL0, TLB_DATA,
   VREGS, XREGS,
 } from './layout';
 import { hostAddress, readHit, slowLoad, slowStore, tlbEntry, writeHit } from './mem';

@@ -9,7 +9,7 @@
  * counts for free. Interrupts, time and stop requests are looked at when that sum reaches LIMIT, at taken branches.
  */
 import { FLAGS_ADD, FLAGS_SUB, nzcvNow, setFlags, setNZCV } from './flags';
-import { f32MulAddExact, f32MulAddIsFast, f64MulAddExact, f64MulAddIsFast, isOrdinary, isSafe } from './fp-fast';
+import { f64MulAddExact, f64MulAddIsFast, isOrdinary, isSafe } from './fp-fast';
 import {
   CPU_ID, DAIF, EL, FP_ENABLED, FP_FAST, IRQ_LINES, LIMIT, PAGE_MAP, PAGE_OPS, PAGE_VA, RAM, SCTLR_EL1, SPSEL, SP_EL0,
   TLB_DATA, TPIDR_EL0, VREGS, XREGS,
