@@ -286,9 +286,8 @@ function walk(va: u64): u32 {
   let level: u32 = 4 - levels;
   const firstBits = bits - shift - (levels - 1) * stride;
   const ttbr = high != 0 ? load<u64>(0, TTBR1_EL1) : load<u64>(0, TTBR0_EL1);
-  // The table is aligned to its size, at least 64 bytes.
-  const align = firstBits + 3 < 6 ? 6 : firstBits + 3;
-  let table = (ttbr & 0x0000_ffff_ffff_fffe) & ~((<u64>1 << align) - 1);
+  // The table is aligned to its size; only 52-bit addresses ask for 64 bytes (D8.2.5).
+  let table = (ttbr & 0x0000_ffff_ffff_fffe) & ~((<u64>8 << firstBits) - 1);
   if (table >> outBits != 0) return FSC_ADDRESS_SIZE;
   let indexBits = firstBits;
   let noExecUser = false;
