@@ -2,7 +2,7 @@
  * Data-processing instructions from their encoding: what decode.ts has no hot operation for. Allocated encodings only;
  * decode.ts has checked. Section numbers are of DDI 0487, chapter C4.1.
  */
-import { conditionHolds, getNZCV, setFlags, setNZCV, FLAGS_ADD, FLAGS_SUB } from './flags';
+import { FLAGS_ADD, FLAGS_SUB, getNZCV, setFlags, setNZCV } from './flags';
 import { XREGS } from './layout';
 
 /** Xn, or zero for 31. */
@@ -23,10 +23,6 @@ export function xsp(n: u32): u64 {
 @inline
 export function setXzr(n: u32, v: u64): void {
   if (n != 31) store<u64>(n << 3, v, XREGS);
-}
-
-function setSized(n: u32, v: u64, wide: bool): void {
-  setXzr(n, wide ? v : v & 0xffff_ffff);
 }
 
 /** ShiftReg(): LSL, LSR, ASR, ROR of a 32- or 64-bit value. */
@@ -103,19 +99,6 @@ function addCarry(insn: u32): void {
   setXzr(insn & 31, r);
 }
 
-/** CCMN, CCMP, register and immediate. */
-function conditionalCompare(insn: u32): void {
-  if (!conditionHolds((insn >> 12) & 15)) {
-    setNZCV(insn & 15);
-    return;
-  }
-  const a = xzr((insn >> 5) & 31);
-  const b = ((insn >> 11) & 1) != 0 ? <u64>((insn >> 16) & 31) : xzr((insn >> 16) & 31);
-  const kind = ((insn >> 30) & 1) != 0 ? FLAGS_SUB : FLAGS_ADD;
-  if ((insn >> 31) != 0) setFlags(kind, a, b);
-  else setFlags(kind, a << 32, b << 32);
-}
-
 function logicalShifted(insn: u32): void {
   const wide = (insn >> 31) != 0;
   let b = shifted(xzr((insn >> 16) & 31), (insn >> 22) & 3, (insn >> 10) & 63, wide);
@@ -135,7 +118,7 @@ function reverseBits(v: u64): u64 {
   return bswap<u64>(v);
 }
 
-/** RBIT, REV16, REV32/REV, REV, CLZ, CLS. */
+/** RBIT, REV16, REV32, CLS: CLZ and the whole-register REV are hot operations. */
 function oneSource(insn: u32): void {
   const wide = (insn >> 31) != 0;
   const n = wide ? xzr((insn >> 5) & 31) : xzr((insn >> 5) & 31) & 0xffff_ffff;
@@ -143,12 +126,8 @@ function oneSource(insn: u32): void {
   switch ((insn >> 10) & 63) {
     case 0: r = wide ? reverseBits(n) : reverseBits(n) >> 32; break;
     case 1: r = ((n >> 8) & 0x00ff_00ff_00ff_00ff) | ((n & 0x00ff_00ff_00ff_00ff) << 8); break;
-    case 2: r = wide ? (<u64>bswap<u32>(<u32>(n >> 32)) << 32) | <u64>bswap<u32>(<u32>n) : <u64>bswap<u32>(<u32>n); break;
-    case 3: r = bswap<u64>(n); break;
-    case 4: r = wide ? clz<u64>(n) : <u64>clz<u32>(<u32>n); break;
-    default:
-      r = wide ? clz<u64>((n ^ (n << 1)) | 1) : <u64>clz<u32>((<u32>n ^ (<u32>n << 1)) | 1);
-      break;
+    case 2: r = (<u64>bswap<u32>(<u32>(n >> 32)) << 32) | <u64>bswap<u32>(<u32>n); break;
+    default: r = wide ? clz<u64>((n ^ (n << 1)) | 1) : <u64>clz<u32>((<u32>n ^ (<u32>n << 1)) | 1); break;
   }
   setXzr(insn & 31, r);
 }
@@ -182,24 +161,8 @@ function crc32(insn: u32): void {
   setXzr(insn & 31, <u64>c);
 }
 
-function twoSource(insn: u32): void {
-  const op = (insn >> 10) & 63;
-  if (op >= 16) return crc32(insn);
-  const wide = (insn >> 31) != 0;
-  const n = xzr((insn >> 5) & 31);
-  const m = xzr((insn >> 16) & 31);
-  let r: u64 = 0;
-  if (op == 2) r = wide ? (m == 0 ? 0 : n / m) : <u32>m == 0 ? 0 : <u64>(<u32>n / <u32>m);
-  else if (op == 3) {
-    // The quotient of the smallest number and -1 does not fit: it wraps. Wasm would trap.
-    if (wide) r = m == 0 ? 0 : <i64>m == -1 ? 0 - n : <u64>(<i64>n / <i64>m);
-    else r = <u32>m == 0 ? 0 : <i32>m == -1 ? <u64>(<u32>0 - <u32>n) : <u64><u32>(<i32>n / <i32>m);
-  } else r = shifted(n, op & 3, <u32>m & (wide ? 63 : 31), wide);
-  setXzr(insn & 31, r);
-}
-
 /** The upper 64 bits of a 64 x 64 bit product. */
-export function mulHigh(a: u64, b: u64): u64 {
+function mulHigh(a: u64, b: u64): u64 {
   const al = a & 0xffff_ffff;
   const ah = a >> 32;
   const bl = b & 0xffff_ffff;
@@ -209,33 +172,23 @@ export function mulHigh(a: u64, b: u64): u64 {
   return ah * bh + (mid >> 32) + (mid2 >> 32);
 }
 
+/** SMSUBL, UMSUBL, SMULH. */
 function threeSource(insn: u32): void {
-  const wide = (insn >> 31) != 0;
   const n = xzr((insn >> 5) & 31);
   const m = xzr((insn >> 16) & 31);
   const a = xzr((insn >> 10) & 31);
-  const sub = ((insn >> 15) & 1) != 0;
   let r: u64;
   switch ((insn >> 21) & 7) {
-    case 0: r = sub ? a - n * m : a + n * m; break;
-    case 1: {
-      const p = <u64>(<i64><i32>n * <i64><i32>m);
-      r = sub ? a - p : a + p;
-      break;
-    }
-    case 2:
+    case 1: r = a - <u64>(<i64><i32>n * <i64><i32>m); break;
+    case 5: r = a - <u64><u32>n * <u64><u32>m; break;
+    default:
+      // The signed product differs from the unsigned one by the other operand for each negative one.
       r = mulHigh(n, m);
       if (<i64>n < 0) r -= m;
       if (<i64>m < 0) r -= n;
       break;
-    case 5: {
-      const p = <u64><u32>n * <u64><u32>m;
-      r = sub ? a - p : a + p;
-      break;
-    }
-    default: r = mulHigh(n, m); break;
   }
-  setSized(insn & 31, r, wide);
+  setXzr(insn & 31, r);
 }
 
 /** Does one data-processing (register) instruction. */
@@ -252,14 +205,8 @@ export function execDp(insn: u32): void {
     case 0x1b:
       return threeSource(insn);
     default:
-      switch ((insn >> 21) & 7) {
-        case 0:
-          return addCarry(insn);
-        case 2:
-          return conditionalCompare(insn);
-        default:
-          if (((insn >> 30) & 1) != 0) oneSource(insn);
-          else twoSource(insn);
-      }
+      if (((insn >> 21) & 7) == 0) addCarry(insn);
+      else if (((insn >> 30) & 1) != 0) oneSource(insn);
+      else crc32(insn);
   }
 }
