@@ -46,7 +46,7 @@ test('what is given is kept; a virtual clock brings a fixed seed', () => {
   expect(o).toMatchObject({ memory: 2 ** 30, cpus: 8, params: '', trace: ['mmio', 'hypercall'], seed: 0 });
   expect(o.kernel).toBe(bytes);
   expect(resolveOptions({ kernel, console: 'file:a b' }).console).toBe('file:a b');
-  expect(resolveOptions({ kernel, memory: MAX_EMULATED_RAM }).memory).toBe(4010 * 2 ** 20);
+  expect(resolveOptions({ kernel, memory: MAX_EMULATED_RAM }).memory).toBe(4009 * 2 ** 20);
 });
 
 test.each([
@@ -72,7 +72,7 @@ test.each([
   [{ kernel, memory: 'lots' }, 'ERR_BAD_SIZE', "memory: 'lots' is not a size", '512M'],
   [{ kernel, memory: 2 ** 29 + 1 }, 'ERR_BAD_SIZE', 'no multiple of 4096', 'whole pages'],
   [{ kernel, memory: 512 }, 'ERR_MEMORY_TOO_SMALL', '512 bytes is too small', '512M is 512 MiB'],
-  [{ kernel, memory: '4011M' }, 'ERR_MEMORY_TOO_LARGE', '3.9 GiB is more', 'at most 4010M'],
+  [{ kernel, memory: '4010M' }, 'ERR_MEMORY_TOO_LARGE', '3.9 GiB is more', 'at most 4009M'],
 ])('%j is refused', (options, code, message, hint) => {
   const e = refused(options);
   expect(e.code).toBe(code);

@@ -57,7 +57,7 @@ export type TraceTopic = (typeof TRACE_TOPICS)[number];
 /** Console on the PL011, from the first message on; a panic restarts, which ends the machine, instead of spinning. */
 export const DEFAULT_PARAMS = 'earlycon console=ttyAMA0 panic=-1';
 /** One WebAssembly memory of 4 GiB holds the guest's RAM and the engine's own state; this much is left for RAM. */
-export const MAX_EMULATED_RAM = 4010 * 2 ** 20;
+export const MAX_EMULATED_RAM = 4009 * 2 ** 20;
 /** No guest that we load runs in less. */
 export const MIN_RAM = 2 ** 20;
 

@@ -2,7 +2,10 @@ import { readFileSync } from 'node:fs';
 import { VmError } from '../../../util/errors.ts';
 import { PAGE_MAP_SIZE, RAM, REGION_COUNT, REGIONS } from './core/layout.ts';
 
-/** Largest guest RAM of the emulated engine in bytes: what a 4 GiB Wasm memory leaves beside the engine's own state. */
+/**
+ * Largest guest RAM of the emulated engine in bytes: what a Wasm memory leaves beside the engine's own state. One Wasm page
+ * less than 4 GiB: Node 20 cannot hand a SharedArrayBuffer of exactly 2^32 bytes to another thread.
+ */
 export const MAX_RAM = Math.min(2 ** 32 - 65536 - RAM, (PAGE_MAP_SIZE / 4) * 4096);
 
 /** What the core asks of its host; core/host.ts says what each call means. */
