@@ -132,6 +132,10 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
         cause: e,
       });
     });
+    // A message that cannot be read here would be waited for forever.
+    worker.on('messageerror', e => {
+      this.#fail(new VmError('ERR_INTERNAL', `a message of the machine's thread was lost: ${e.message}`, { cause: e }));
+    });
     worker.on('exit', () => this.#workerGone());
   }
 
