@@ -1,6 +1,6 @@
 /**
  * A bare guest for what user mode cannot see: its registers and memory are set from here, its code is assembled into its
- * RAM, and every exception ends at a vector that holds `WFI`, so that one run() is one experiment.
+ * RAM, and every exception ends at a vector that holds `HVC #STOP`, so that one run() is one experiment.
  */
 import { readFileSync } from 'node:fs';
 import { type Assembled, assemble } from '../../scripts/asm/assemble.ts';
@@ -9,6 +9,7 @@ import type { CoreExports } from '../../src/engines/emu/a64/core-instance.ts';
 
 interface Exports extends CoreExports {
   writeSysreg(key: number, value: bigint): number;
+  debugUpdate(): number;
 }
 
 const wasm = new WebAssembly.Module(readFileSync(new URL('../../dist/a64.wasm', import.meta.url)));
@@ -19,7 +20,23 @@ export const RAM_SIZE = 0x80_0000;
 export const VECTORS = RAM_BASE;
 export const CODE = RAM_BASE + 0x1000;
 
-const WFI = 0xd503_207f;
+/** With identity(): code of EL0, data of both, translation tables. */
+export const USER_CODE = RAM_BASE + 0x20_0000;
+export const DATA = RAM_BASE + 0x40_0000;
+const TABLES = RAM_BASE + 0x70_0000;
+
+/** Attributes of pages: AP, UXN, PXN, AttrIndx. */
+export const PAGE = {
+  el1Code: 1n << 54n,
+  el0Code: (3n << 6n) | (1n << 53n),
+  data: (1n << 6n) | (3n << 53n),
+  readOnly: (3n << 6n) | (3n << 53n),
+  el1Data: 3n << 53n,
+  device: (1n << 6n) | (3n << 53n) | (1n << 2n),
+} as const;
+
+/** The host call that ends run(). WFI would not do: it does not wait while an interrupt is pending. */
+export const STOP = 0x7e57;
 
 /** An exception that the guest took to EL1. */
 export interface Taken {
@@ -69,7 +86,10 @@ export class Guest {
         this.mmio.push({ pa: at(hi, lo), size, value });
         return 1;
       },
-      hypercall: (_cpu: number, imm: number) => this.calls.push(imm),
+      hypercall: (_cpu: number, imm: number) => {
+        if (imm === STOP) this.setU32(L.POWER, L.POWER_OFF);
+        else this.calls.push(imm);
+      },
       setTimerLines: (_cpu: number, bits: number) => {
         this.timerLines.push(bits);
         this.onLine();
@@ -94,7 +114,7 @@ export class Guest {
       this.exports.powerOn(BigInt(CODE), 0n);
       this.sysreg('VBAR_EL1', BigInt(VECTORS));
     }
-    for (let i = 0; i < 0x800; i += 0x80) this.store32(VECTORS + i, WFI);
+    for (let i = 0; i < 0x800; i += 0x80) this.store32(VECTORS + i, wordOf(`hvc #${STOP}`));
   }
 
   u32 = (at: number) => this.view.getUint32(at, true);
@@ -118,11 +138,37 @@ export class Guest {
     this.setU32(L.EL, 1);
     this.exports.writeSysreg((word >>> 5) & 0xffff, BigInt.asIntN(64, value));
     this.setU32(L.EL, el);
+    this.exports.debugUpdate();
     this.exports.selectTables();
   }
 
   /** Reads one as MRS from EL1 leaves it in the state area. */
   field = (at: number) => this.get(at);
+
+  /**
+   * Turns the MMU on with 4 KiB pages, 39 bits and TTBR0 alone, each page at its own address: EL1's code in the first
+   * 2 MiB, EL0's in the second, data for both above. AttrIndx 1 is Device memory. `sctlr`: bits to set beside M.
+   */
+  identity(sctlr = 0n): void {
+    const entry = (at: number, v: bigint) => this.store64(at, v);
+    entry(TABLES + 8, BigInt(TABLES + 0x1000) | 3n);
+    for (let i = 0; i < 4; i++) entry(TABLES + 0x1000 + 8 * i, BigInt(TABLES + 0x2000 + 0x1000 * i) | 3n);
+    for (let va = RAM_BASE; va < RAM_BASE + RAM_SIZE; va += 0x1000) {
+      this.page(va, va < USER_CODE ? PAGE.el1Code : va < DATA ? PAGE.el0Code : PAGE.data);
+    }
+    this.sysreg('MAIR_EL1', 0x00ffn);
+    this.sysreg('TTBR0_EL1', BigInt(TABLES));
+    this.sysreg('TCR_EL1', 25n | (1n << 23n) | (5n << 32n));
+    this.sysreg('SCTLR_EL1', sctlr | 1n | (1n << 23n));
+  }
+
+  /** Maps one page of identity() with other attributes, or not at all, and forgets what was cached. */
+  page(va: number, attributes: bigint | undefined, pa: number | bigint = va & ~0xfff): void {
+    const at = TABLES + 0x2000 + 8 * ((va - RAM_BASE) >> 12);
+    this.store64(at, attributes === undefined ? 0n : BigInt(pa) | 3n | (1n << 10n) | (3n << 8n) | attributes);
+    this.exports.tlbiAll(true);
+    this.exports.selectTables();
+  }
 
   /** Assembles to guest-physical `at` and forgets what was decoded there before. */
   code(source: string, at: number = CODE, base: bigint = BigInt(at)): Assembled {
@@ -146,16 +192,16 @@ export class Guest {
     this.exports.setNZCV((spsr >>> 28) & 15);
     this.exports.selectTables();
     this.exports.updateFp();
-    // MDSCR_EL1 as it is: recomputes what debug exceptions are on.
-    this.sysreg('MDSCR_EL1', this.get(L.MDSCR_EL1));
+    this.exports.debugUpdate();
   }
 
-  /** Runs from `pc` until the WFI of a vector, or any other, and says where that was. */
+  /** Runs from `pc` until a vector, or a WFI, and says where that was. */
   run(pc: bigint | number, budget = 10_000): bigint {
     this.set(L.PC, BigInt(pc));
     this.setU32(L.POWER, L.POWER_ON);
     for (let i = 0; i < 20; i++) {
-      if (this.exports.run(budget) === L.EXIT_WFI) return this.get(L.PC) - 4n;
+      const exit = this.exports.run(budget);
+      if (exit === L.EXIT_WFI || exit === L.EXIT_OFF) return this.get(L.PC) - 4n;
     }
     throw new Error(`the guest does not stop, at 0x${this.get(L.PC).toString(16)}`);
   }
@@ -165,7 +211,7 @@ export class Guest {
     const where = this.run(pc, budget);
     const vector = Number(where - this.get(L.VBAR_EL1));
     if (vector < 0 || vector >= 0x800 || vector % 0x80 !== 0) {
-      throw new Error(`no exception: WFI at 0x${where.toString(16)}`);
+      throw new Error(`no exception: the guest stopped at 0x${where.toString(16)}`);
     }
     return this.taken(vector);
   }

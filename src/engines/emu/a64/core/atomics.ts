@@ -1,6 +1,7 @@
 /** Exclusives, ordered accesses and the LSE atomics (DDI 0487, B2.9 and C3.2.12). All vCPUs run on one thread. */
 import { xsp, xzr, setXzr } from './dp';
 import { EXCLUSIVE_ADDRESS, EXCLUSIVE_SIZE, FAULT, TLB_DATA, WALK_PA } from './layout';
+import { stackAligned } from './memory-ops';
 import { probeAtomic, probeWrite, readTable, tlbEntry, writeTable } from './mem';
 import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, fault, translate } from './mmu';
 
@@ -135,6 +136,7 @@ function execLse(insn: u32): void {
 
 /** Does one instruction of the groups above; FAULT tells whether it worked. */
 export function execAtomic(insn: u32): void {
+  if (((insn >> 5) & 31) == 31 && !stackAligned()) return;
   if (((insn >> 28) & 3) == 0) execExclusive(insn);
   else execLse(insn);
 }

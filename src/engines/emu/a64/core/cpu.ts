@@ -12,7 +12,7 @@ import {
   POWER_OFF, POWER_ON, POWER_WFE, POWER_WFI, PSTATE_IL, SAVED_CPUS, STEPPED, STEP_OPS, STOP, XREGS, VREGS,
 } from './layout';
 import { asidChanged, resetTlb } from './mmu';
-import { enterPage, fetchAddress, flushDecoded, PAGE_HOST } from './page';
+import { branchAddress, enterPage, fetchAddress, flushDecoded, PAGE_HOST } from './page';
 import { pmuDeadline, pmuSync } from './pmu';
 import { resetSysregs } from './sysreg';
 import { instructionsUntil, timerDeadline, timerUpdate } from './timer';
@@ -77,7 +77,7 @@ function isLoadExclusive(insn: u32): bool {
 
 /** One instruction, under the eyes of software step and breakpoints. Returns the number of instructions run. */
 function step(): u32 {
-  const pc = load<u64>(0, PC);
+  const pc = branchAddress(load<u64>(0, PC));
   if (stepPending()) {
     // IFSC: debug exception; ISV (bit 24): the instruction before was stepped, EX (bit 6): it was a load-exclusive.
     const before = load<u32>(0, STEPPED);
@@ -164,7 +164,7 @@ export function run(budget: i32): u32 {
   while (true) {
     if (load<u32>(0, STOP) != 0) return EXIT_STOP;
     const pending = pendingInterrupts();
-    if (pending != 0) store<u64>(0, takeInterrupt(load<u64>(0, PC), pending), PC);
+    if (pending != 0) store<u64>(0, takeInterrupt(branchAddress(load<u64>(0, PC)), pending), PC);
     if (done >= budget || load<u32>(0, KICK) != 0) return EXIT_BUDGET;
     const n = load<u32>(0, DEBUG_ACTIVE) != 0 ? step() : stretch(bounded(budget - done));
     done += n;

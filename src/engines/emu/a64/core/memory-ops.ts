@@ -72,10 +72,11 @@ function setLoaded(rt: u32, v: u64, size: u32, opc: u32): void {
   setXzr(rt, v);
 }
 
-/** LDTR*, STTR* and LDPSW, with stack alignment checked by the caller. FAULT tells whether it worked. */
+/** LDTR*, STTR* and LDPSW. FAULT tells whether it worked. */
 export function execMemory(insn: u32, pc: u64): void {
   const rt = insn & 31;
   const rn = (insn >> 5) & 31;
+  if (rn == 31 && !stackAligned()) return;
   if (((insn >> 27) & 7) == 5) {
     // LDPSW: imm7 in words; index 1 post, 2 offset, 3 pre.
     const index = (insn >> 23) & 3;
@@ -136,6 +137,7 @@ export function execFpMemory(insn: u32, pc: u64): void {
     loadV(rt, pc + <u64><i64>((<i32>(insn << 8) >> 13) << 2), 4 << (insn >> 30));
     return;
   }
+  if (rn == 31 && !stackAligned()) return;
   if (group == 5) {
     const size: u32 = 4 << (insn >> 30);
     const index = (insn >> 23) & 3;

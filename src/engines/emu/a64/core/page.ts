@@ -56,7 +56,7 @@ function decodedPage(host: u32): u32 {
 export let fetchAddress: u64 = 0;
 
 /** AArch64.BranchAddr(): with TBI for its half, an address loses its tag (D4.1.1). */
-function branchAddress(va: u64): u64 {
+export function branchAddress(va: u64): u64 {
   const high = (va >> 55) & 1;
   if (((load<u64>(0, TCR_EL1) >> (37 + high)) & 1) == 0) return va;
   return high != 0 ? va | 0xff00_0000_0000_0000 : va & 0x00ff_ffff_ffff_ffff;

@@ -5,6 +5,7 @@
  * buffer, and registers are interleaved there with Wasm's shuffles. Only with alignment checks on (SCTLR_EL1.A), where
  * the architecture wants elements aligned and not doublewords, it moves by element.
  */
+import { stackAligned } from './memory-ops';
 import { FAULT, SCTLR_EL1, VREGS, XREGS } from './layout';
 import { loadU16, loadU32, loadU64, loadU8, storeU16, storeU32, storeU64, storeU8 } from './mem';
 import { evens, odds } from './simd-misc';
@@ -90,6 +91,7 @@ function registerCount(insn: u32): u32 {
  * has changed. SP alignment and access to FP and SIMD have been checked.
  */
 export function execSimdMemory(op: u32, insn: u32): bool {
+  if (((insn >> 5) & 31) == 31 && !stackAligned()) return false;
   const base = baseOf(insn);
   switch (op) {
     case MemoryOp.LD1_ONE: {
