@@ -403,6 +403,15 @@ describe('performance monitors', () => {
   });
 });
 
+it('vectors that cannot be fetched do not hold the host', () => {
+  g.code('svc #0');
+  g.sysreg('VBAR_EL1', BigInt(DATA));
+  g.pstate(0x3c5);
+  g.set(L.PC, BigInt(CODE));
+  expect(g.exports.run(1000)).toBe(L.EXIT_BUDGET);
+  expect(g.get(L.ELR_EL1)).toBe(BigInt(DATA + 0x200));
+});
+
 it('the harness finds no exception where there is none', () => {
   g.code('nop\nwfi');
   expect(() => g.take(CODE)).toThrow('no exception');

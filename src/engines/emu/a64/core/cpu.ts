@@ -166,7 +166,9 @@ export function run(budget: i32): u32 {
     const pending = pendingInterrupts();
     if (pending != 0) store<u64>(0, takeInterrupt(branchAddress(load<u64>(0, PC)), pending), PC);
     if (done >= budget || load<u32>(0, KICK) != 0) return EXIT_BUDGET;
-    const n = load<u32>(0, DEBUG_ACTIVE) != 0 ? step() : stretch(bounded(budget - done));
+    let n = load<u32>(0, DEBUG_ACTIVE) != 0 ? step() : stretch(bounded(budget - done));
+    // An exception in place of an instruction takes time, too: vectors that cannot be fetched must not hold the host.
+    if (n == 0) n = 1;
     done += n;
     // exec() counts from 0 each time: what it reads of the clock is relative to where it began.
     noteCount(n);
