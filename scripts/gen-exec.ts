@@ -69,7 +69,7 @@ const PAIRS = `
 const ops: [name: string, body: string][] = [];
 const op = (name: string, body: string) => ops.push([name, body]);
 /**
- * A load or store. With an immediate offset it is followed by its twin for SP as the base, which checks the stack
+ * A load or store. It is followed by its twin for SP as the base, which checks the stack
  * pointer's alignment. The operations of one name lie together, so that decode.ts adds the mode to the first one's number.
  */
 const families = new Map<string, [name: string, body: string][]>();
@@ -77,10 +77,8 @@ const access = (name: string, mode: string, body: string) => {
   const family = families.get(name) ?? [];
   families.set(name, family);
   family.push([`${name}_${mode}`, body]);
-  if (mode === 'IMM' || mode === 'POST' || mode === 'PRE') {
-    const onSp = body.replace(/\bRN\b/g, 'SP').replace(/\bSETN\(/g, 'SETSP(');
-    family.push([`${name}_${mode}_SP`, `if ((SP & 15) != 0) { COLD(if (!stackAligned()) break;) } ${onSp}`]);
-  }
+  const onSp = body.replace(/\bRN\b/g, 'SP').replace(/\bSETN\(/g, 'SETSP(');
+  family.push([`${name}_${mode}_SP`, `if ((SP & 15) != 0) { COLD(if (!stackAligned()) break;) } ${onSp}`]);
 };
 
 // --- Immediate and register arithmetic -------------------------------------------------------------------------
@@ -494,13 +492,13 @@ for (const [mode, [va, after]] of Object.entries(ADDRESSES)) {
     'LDR_Q',
     mode,
     `${FP} const va = ${va}; ${LOOKUP(16, false)} { v128.store(${VD}, v128.load(hostAddress(e, va)), VREGS); ${after} NEXT } ` +
-      `COLD(const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, b, VREGS + 8); ${after} NEXT)`,
+      `COLD(if (!quadAllowed(va, ACCESS_READ)) break; const a = slowRead(va, 8, tlb); ${FAULTED} const b = slowRead(va + 8, 8, tlb); ${FAULTED} store<u64>(${VD}, a, VREGS); store<u64>(${VD}, b, VREGS + 8); ${after} NEXT)`,
   );
   access(
     'STR_Q',
     mode,
     `${FP} const va = ${va}; ${LOOKUP(16, true)} { v128.store(hostAddress(e, va), v128.load(${VD}, VREGS)); ${after} NEXT } ` +
-      `COLD(storePair(va, 8, load<u64>(${VD}, VREGS), load<u64>(${VD}, VREGS + 8), tlb); ${FAULTED} ${after} NEXT)`,
+      `COLD(if (!quadAllowed(va, ACCESS_WRITE)) break; storePair(va, 8, load<u64>(${VD}, VREGS), load<u64>(${VD}, VREGS + 8), tlb); ${FAULTED} ${after} NEXT)`,
   );
   for (const [s, size, t] of [
     ['D', 8, 'u64'],
@@ -526,13 +524,13 @@ for (const mode of ['IMM', 'POST', 'PRE'] as const) {
     'LDP_Q',
     mode,
     `${FP} const va = ${va}; ${LOOKUP(32, false)} { const h = hostAddress(e, va); v128.store(${VD}, v128.load(h), VREGS); v128.store(${VM}, v128.load(h, 16), VREGS); ${after} NEXT } ` +
-      `COLD(if (!slowLoadPairQ(va, ${VD}, ${VM}, tlb)) break; ${after} NEXT)`,
+      `COLD(if (!quadAllowed(va, ACCESS_READ)) break; if (!slowLoadPairQ(va, ${VD}, ${VM}, tlb)) break; ${after} NEXT)`,
   );
   access(
     'STP_Q',
     mode,
     `${FP} const va = ${va}; ${LOOKUP(32, true)} { const h = hostAddress(e, va); v128.store(h, v128.load(${VD}, VREGS)); v128.store(h, v128.load(${VM}, VREGS), 16); ${after} NEXT } ` +
-      `COLD(slowStorePairQ(va, ${VD}, ${VM}, tlb); ${FAULTED} ${after} NEXT)`,
+      `COLD(if (!quadAllowed(va, ACCESS_WRITE)) break; slowStorePairQ(va, ${VD}, ${VM}, tlb); ${FAULTED} ${after} NEXT)`,
   );
 }
 
@@ -580,7 +578,7 @@ op(
 );
 op(
   'DC_ZVA',
-  `const va = RN & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { ${LOOKUP(64, true)} { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); NEXT } } COLD(if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; slowZero(va, tlb); ${FAULTED} NEXT)`,
+  `const va = RN & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { ${LOOKUP(64, true)} { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); NEXT } } COLD(if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>LO)) break; slowZero(RN, tlb); ${FAULTED} NEXT)`,
 );
 
 for (const family of families.values()) ops.push(...family);

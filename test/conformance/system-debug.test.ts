@@ -40,6 +40,7 @@ describe('software step', () => {
       ['cmp x0, #1\nb.ne .+64', 4, STEPPED],
       ['add x0, x0, #1\ncmp x0, x1', 4, STEPPED],
       ['ldp x0, x2, [x1], #16', 4, STEPPED],
+      ['br x10 // to where nothing can be fetched: the step comes first', 2, STEPPED],
     ];
     g.sysreg('MDSCR_EL1', SS);
     for (const [source, next, iss] of cases) {
@@ -49,6 +50,7 @@ describe('software step', () => {
         g.pstate(0x3c0 | SPSR_SS);
         g.setX(1, DATA);
         g.setX(9, 0);
+        g.setX(10, USER_CODE + 2);
         expect([source, g.take(USER_CODE, budget)]).toMatchObject([
           source,
           { ec: 0x32, iss, elr: BigInt(USER_CODE + next), vector: 0x400 },

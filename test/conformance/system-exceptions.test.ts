@@ -164,6 +164,9 @@ describe('stack pointers', () => {
     'cas x0, x1, [sp]',
     'ldr b0, [sp]',
     'ldnp x0, x1, [sp]',
+    'ldr x0, [sp, x1]',
+    'strb w0, [sp, w1, uxtw]',
+    'ldr d0, [sp, w1, sxtw]',
     '.word 0x0d4007e0',
   ];
   for (const { name, mode, offset, at } of LEVELS) {

@@ -30,6 +30,10 @@ const PLAIN: [string, number, 'r' | 'w'][] = [
   ['strh w0, [x1]', 2, 'w'],
   ['ldr d0, [x1]', 8, 'r'],
   ['str s0, [x1]', 4, 'w'],
+  ['ldr q0, [x1]', 16, 'r'],
+  ['str q0, [x1]', 16, 'w'],
+  ['ldp q0, q1, [x1]', 16, 'r'],
+  ['stp q0, q1, [x1]', 16, 'w'],
   ['ldp x0, x2, [x1]', 8, 'r'],
   ['stp w0, w2, [x1]', 4, 'w'],
   ['ldr x0, [x1], #8', 8, 'r'],
@@ -52,7 +56,7 @@ const STRICT: [string, number, 'r' | 'w'][] = [
 describe('alignment', () => {
   it('of plain accesses is asked for by SCTLR_EL1.A and by Device memory', () => {
     for (const [source, size, kind] of PLAIN) {
-      for (const offset of [0, 1, size - 1, size]) {
+      for (const offset of [0, 1, size / 2, size - 1, size]) {
         for (const [sctlr, page] of [
           [0n, PAGE.data],
           [A, PAGE.data],

@@ -375,13 +375,14 @@ function branches(insn: u32): void {
 
 // --- Loads and stores ---------------------------------------------------------------------------------------------
 
-// Offsets of the addressing modes from a load's _IMM operation, in the order of gen-exec.ts.
+// Offsets of the addressing modes from a load's _IMM operation, in the order of gen-exec.ts; each is followed by its twin
+// for SP as the base.
 const MODE_IMM: u32 = 0;
 const MODE_POST: u32 = 2;
 const MODE_PRE: u32 = 4;
 const MODE_LSL: u32 = 6;
-const MODE_UXTW: u32 = 7;
-const MODE_SXTW: u32 = 8;
+const MODE_UXTW: u32 = 8;
+const MODE_SXTW: u32 = 10;
 
 /** The hot operation for size and opc of an integer load or store; 0: none (PRFM or unallocated). */
 function integerAccess(size: u32, opc: u32): u32 {
@@ -455,7 +456,7 @@ function single(insn: u32): void {
     if (base == 0) return raw(op.FP_MEM, insn);
     const shift: u64 = ((insn >> 12) & 1) != 0 ? <u64>scale : 0;
     const mode = option == 2 ? MODE_UXTW : option == 6 ? MODE_SXTW : MODE_LSL;
-    return emit(base + mode, data, sp(rn), src((insn >> 16) & 31), shift);
+    return emit(base + mode + onSp, data, sp(rn), src((insn >> 16) & 31), shift);
   }
   const imm = <u64><i64>(<i32>(insn << 11) >> 23);
   const index = (insn >> 10) & 3;

@@ -13,7 +13,8 @@ import {
   CPU_ID, DAIF, EL, FAULT, FP_ENABLED, FP_FAST, IRQ_LINES, SCTLR_EL1, SPSEL, SP_EL0, TLB_DATA,
   VREGS, XREGS,
 } from './layout';
-import { hostAddress, readHit, slowLoad, slowStore, tlbEntry, writeHit } from './mem';
+import { hostAddress, quadAllowed, readHit, slowLoad, slowStore, tlbEntry, writeHit } from './mem';
+import { ACCESS_READ, ACCESS_WRITE } from './mmu';
 import {
   execFpMemory, execMemory, slowLoadPairQ, slowRead, slowStorePairQ, slowZero, stackAligned, storePair,
 } from './memory-ops';

@@ -15,7 +15,8 @@ import {
   CPU_ID, DAIF, EL, FAULT, FP_ENABLED, FP_FAST, IRQ_LINES, SCTLR_EL1, SPSEL, SP_EL0, TLB_DATA,
   VREGS, XREGS,
 } from './layout';
-import { hostAddress, readHit, slowLoad, slowStore, tlbEntry, writeHit } from './mem';
+import { hostAddress, quadAllowed, readHit, slowLoad, slowStore, tlbEntry, writeHit } from './mem';
+import { ACCESS_READ, ACCESS_WRITE } from './mmu';
 import {
   execFpMemory, execMemory, slowLoadPairQ, slowRead, slowStorePairQ, slowZero, stackAligned, storePair,
 } from './memory-ops';
@@ -549,7 +550,7 @@ export function cold(ip: u32): u32 {
       }
       // DC_ZVA
       case 263: {
-        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { const e = tlbEntry(tlb, va); if (writeHit(e, va, 64)) { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); return CONTINUE; } } if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>load<i32>(ip, 8))) return why; slowZero(va, tlb); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
+        const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) & ~(<u64>63); if (load<u32>(0, EL) != 0 || (load<u64>(0, SCTLR_EL1) & 0x4000) != 0) { const e = tlbEntry(tlb, va); if (writeHit(e, va, 64)) { const h = hostAddress(e, va); const z = i64x2.splat(0); v128.store(h, z); v128.store(h, z, 16); v128.store(h, z, 32); v128.store(h, z, 48); return CONTINUE; } } if (load<u32>(0, EL) == 0 && !zeroAllowed(<u32>load<i32>(ip, 8))) return why; slowZero(<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; return CONTINUE;
       }
       // LDR_X_IMM
       case 264: {
@@ -579,805 +580,1033 @@ export function cold(ip: u32): u32 {
       case 270: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
-      // LDR_X_UXTW
+      // LDR_X_LSL_SP
       case 271: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
+      // LDR_X_UXTW
+      case 272: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDR_X_UXTW_SP
+      case 273: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDR_X_SXTW
-      case 272: {
+      case 274: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDR_X_SXTW_SP
+      case 275: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDR_W_IMM
-      case 273: {
+      case 276: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_IMM_SP
-      case 274: {
+      case 277: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_POST
-      case 275: {
+      case 278: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_POST_SP
-      case 276: {
+      case 279: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_PRE
-      case 277: {
+      case 280: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_PRE_SP
-      case 278: {
+      case 281: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDR_W_LSL
-      case 279: {
+      case 282: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDR_W_LSL_SP
+      case 283: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDR_W_UXTW
-      case 280: {
+      case 284: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDR_W_UXTW_SP
+      case 285: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDR_W_SXTW
-      case 281: {
+      case 286: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDR_W_SXTW_SP
+      case 287: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDRH_IMM
-      case 282: {
+      case 288: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_IMM_SP
-      case 283: {
+      case 289: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_POST
-      case 284: {
+      case 290: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_POST_SP
-      case 285: {
+      case 291: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_PRE
-      case 286: {
+      case 292: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_PRE_SP
-      case 287: {
+      case 293: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRH_LSL
-      case 288: {
+      case 294: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDRH_LSL_SP
+      case 295: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDRH_UXTW
-      case 289: {
+      case 296: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDRH_UXTW_SP
+      case 297: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDRH_SXTW
-      case 290: {
+      case 298: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDRH_SXTW_SP
+      case 299: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDRB_IMM
-      case 291: {
+      case 300: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_IMM_SP
-      case 292: {
+      case 301: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_POST
-      case 293: {
+      case 302: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_POST_SP
-      case 294: {
+      case 303: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_PRE
-      case 295: {
+      case 304: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_PRE_SP
-      case 296: {
+      case 305: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
       // LDRB_LSL
-      case 297: {
+      case 306: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDRB_LSL_SP
+      case 307: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDRB_UXTW
-      case 298: {
+      case 308: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDRB_UXTW_SP
+      case 309: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDRB_SXTW
-      case 299: {
+      case 310: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
       }
+      // LDRB_SXTW_SP
+      case 311: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), v, XREGS); return CONTINUE;
+      }
       // LDRSW_IMM
-      case 300: {
+      case 312: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_IMM_SP
-      case 301: {
+      case 313: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_POST
-      case 302: {
+      case 314: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_POST_SP
-      case 303: {
+      case 315: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_PRE
-      case 304: {
+      case 316: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_PRE_SP
-      case 305: {
+      case 317: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
       // LDRSW_LSL
-      case 306: {
+      case 318: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
+      // LDRSW_LSL_SP
+      case 319: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
+      }
       // LDRSW_UXTW
-      case 307: {
+      case 320: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
+      // LDRSW_UXTW_SP
+      case 321: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
+      }
       // LDRSW_SXTW
-      case 308: {
+      case 322: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
       }
+      // LDRSW_SXTW_SP
+      case 323: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i32>v, XREGS); return CONTINUE;
+      }
       // LDRSH_X_IMM
-      case 309: {
+      case 324: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_IMM_SP
-      case 310: {
+      case 325: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_POST
-      case 311: {
+      case 326: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_POST_SP
-      case 312: {
+      case 327: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_PRE
-      case 313: {
+      case 328: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_PRE_SP
-      case 314: {
+      case 329: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_X_LSL
-      case 315: {
+      case 330: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
+      // LDRSH_X_LSL_SP
+      case 331: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
+      }
       // LDRSH_X_UXTW
-      case 316: {
+      case 332: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
+      // LDRSH_X_UXTW_SP
+      case 333: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
+      }
       // LDRSH_X_SXTW
-      case 317: {
+      case 334: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
       }
+      // LDRSH_X_SXTW_SP
+      case 335: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i16>v, XREGS); return CONTINUE;
+      }
       // LDRSH_W_IMM
-      case 318: {
+      case 336: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_IMM_SP
-      case 319: {
+      case 337: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_POST
-      case 320: {
+      case 338: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_POST_SP
-      case 321: {
+      case 339: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_PRE
-      case 322: {
+      case 340: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_PRE_SP
-      case 323: {
+      case 341: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
       // LDRSH_W_LSL
-      case 324: {
+      case 342: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
+      // LDRSH_W_LSL_SP
+      case 343: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
+      }
       // LDRSH_W_UXTW
-      case 325: {
+      case 344: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
+      // LDRSH_W_UXTW_SP
+      case 345: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
+      }
       // LDRSH_W_SXTW
-      case 326: {
+      case 346: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
       }
+      // LDRSH_W_SXTW_SP
+      case 347: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 2, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i16>v, XREGS); return CONTINUE;
+      }
       // LDRSB_X_IMM
-      case 327: {
+      case 348: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_IMM_SP
-      case 328: {
+      case 349: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_POST
-      case 329: {
+      case 350: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_POST_SP
-      case 330: {
+      case 351: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_PRE
-      case 331: {
+      case 352: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_PRE_SP
-      case 332: {
+      case 353: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_X_LSL
-      case 333: {
+      case 354: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
+      // LDRSB_X_LSL_SP
+      case 355: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
+      }
       // LDRSB_X_UXTW
-      case 334: {
+      case 356: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
+      // LDRSB_X_UXTW_SP
+      case 357: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
+      }
       // LDRSB_X_SXTW
-      case 335: {
+      case 358: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
       }
+      // LDRSB_X_SXTW_SP
+      case 359: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><i64><i8>v, XREGS); return CONTINUE;
+      }
       // LDRSB_W_IMM
-      case 336: {
+      case 360: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_IMM_SP
-      case 337: {
+      case 361: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_POST
-      case 338: {
+      case 362: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_POST_SP
-      case 339: {
+      case 363: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_PRE
-      case 340: {
+      case 364: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_PRE_SP
-      case 341: {
+      case 365: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
       // LDRSB_W_LSL
-      case 342: {
+      case 366: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
+      // LDRSB_W_LSL_SP
+      case 367: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
+      }
       // LDRSB_W_UXTW
-      case 343: {
+      case 368: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
+      // LDRSB_W_UXTW_SP
+      case 369: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
+      }
       // LDRSB_W_SXTW
-      case 344: {
+      case 370: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
       }
+      // LDRSB_W_SXTW_SP
+      case 371: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i8>(h), XREGS); return CONTINUE; } const v = slowLoad(va, 1, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32><i8>v, XREGS); return CONTINUE;
+      }
       // STR_X_IMM
-      case 345: {
+      case 372: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_X_IMM_SP
-      case 346: {
+      case 373: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_X_POST
-      case 347: {
+      case 374: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_X_POST_SP
-      case 348: {
+      case 375: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_X_PRE
-      case 349: {
+      case 376: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_X_PRE_SP
-      case 350: {
+      case 377: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_X_LSL
-      case 351: {
+      case 378: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_X_LSL_SP
+      case 379: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_X_UXTW
-      case 352: {
+      case 380: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_X_UXTW_SP
+      case 381: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_X_SXTW
-      case 353: {
+      case 382: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_X_SXTW_SP
+      case 383: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_W_IMM
-      case 354: {
+      case 384: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_W_IMM_SP
-      case 355: {
+      case 385: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_W_POST
-      case 356: {
+      case 386: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_W_POST_SP
-      case 357: {
+      case 387: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_W_PRE
-      case 358: {
+      case 388: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_W_PRE_SP
-      case 359: {
+      case 389: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_W_LSL
-      case 360: {
+      case 390: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_W_LSL_SP
+      case 391: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_W_UXTW
-      case 361: {
+      case 392: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_W_UXTW_SP
+      case 393: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_W_SXTW
-      case 362: {
+      case 394: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_W_SXTW_SP
+      case 395: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STRH_IMM
-      case 363: {
+      case 396: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRH_IMM_SP
-      case 364: {
+      case 397: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRH_POST
-      case 365: {
+      case 398: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRH_POST_SP
-      case 366: {
+      case 399: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRH_PRE
-      case 367: {
+      case 400: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STRH_PRE_SP
-      case 368: {
+      case 401: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STRH_LSL
-      case 369: {
+      case 402: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STRH_LSL_SP
+      case 403: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STRH_UXTW
-      case 370: {
+      case 404: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STRH_UXTW_SP
+      case 405: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STRH_SXTW
-      case 371: {
+      case 406: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STRH_SXTW_SP
+      case 407: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 2, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STRB_IMM
-      case 372: {
+      case 408: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRB_IMM_SP
-      case 373: {
+      case 409: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STRB_POST
-      case 374: {
+      case 410: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRB_POST_SP
-      case 375: {
+      case 411: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STRB_PRE
-      case 376: {
+      case 412: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STRB_PRE_SP
-      case 377: {
+      case 413: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STRB_LSL
-      case 378: {
+      case 414: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STRB_LSL_SP
+      case 415: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STRB_UXTW
-      case 379: {
+      case 416: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STRB_UXTW_SP
+      case 417: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STRB_SXTW
-      case 380: {
+      case 418: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STRB_SXTW_SP
+      case 419: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  return CONTINUE; } slowStore(va, 1, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // LDP_X_IMM
-      case 381: {
+      case 420: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_IMM_SP
-      case 382: {
+      case 421: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_POST
-      case 383: {
+      case 422: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_POST_SP
-      case 384: {
+      case 423: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_PRE
-      case 385: {
+      case 424: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_X_PRE_SP
-      case 386: {
+      case 425: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // STP_X_IMM
-      case 387: {
+      case 426: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_X_IMM_SP
-      case 388: {
+      case 427: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_X_POST
-      case 389: {
+      case 428: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_X_POST_SP
-      case 390: {
+      case 429: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_X_PRE
-      case 391: {
+      case 430: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STP_X_PRE_SP
-      case 392: {
+      case 431: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); return CONTINUE; } storePair(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDP_W_IMM
-      case 393: {
+      case 432: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_IMM_SP
-      case 394: {
+      case 433: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why;  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_POST
-      case 395: {
+      case 434: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_POST_SP
-      case 396: {
+      case 435: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_PRE
-      case 397: {
+      case 436: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // LDP_W_PRE_SP
-      case 398: {
+      case 437: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4); store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE; } const a = slowRead(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 4, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); return CONTINUE;
       }
       // STP_W_IMM
-      case 399: {
+      case 438: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_W_IMM_SP
-      case 400: {
+      case 439: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_W_POST
-      case 401: {
+      case 440: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_W_POST_SP
-      case 402: {
+      case 441: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_W_PRE
-      case 403: {
+      case 442: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STP_W_PRE_SP
-      case 404: {
+      case 443: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4); store<u64>(31 << 3, va, XREGS); return CONTINUE; } storePair(va, 4, <u64><u32>load<u32>(<u32>load<u16>(ip, 2), XREGS), <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_Q_IMM
-      case 405: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      case 444: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_IMM_SP
-      case 406: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      case 445: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_POST
-      case 407: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 446: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_Q_POST_SP
-      case 408: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 447: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_Q_PRE
-      case 409: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
+      case 448: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDR_Q_PRE_SP
-      case 410: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va, XREGS); return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE;
+      case 449: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS); store<u64>(31 << 3, va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_Q_LSL
-      case 411: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      case 450: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      }
+      // LDR_Q_LSL_SP
+      case 451: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_UXTW
-      case 412: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      case 452: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      }
+      // LDR_Q_UXTW_SP
+      case 453: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // LDR_Q_SXTW
-      case 413: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      case 454: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
+      }
+      // LDR_Q_SXTW_SP
+      case 455: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; const a = slowRead(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; const b = slowRead(va + 8, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), b, VREGS + 8);  return CONTINUE;
       }
       // STR_Q_IMM
-      case 414: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      case 456: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_IMM_SP
-      case 415: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      case 457: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_POST
-      case 416: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 458: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_Q_POST_SP
-      case 417: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 459: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_Q_PRE
-      case 418: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
+      case 460: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_Q_PRE_SP
-      case 419: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
+      case 461: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_Q_LSL
-      case 420: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      case 462: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
+      // STR_Q_LSL_SP
+      case 463: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_UXTW
-      case 421: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      case 464: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
+      // STR_Q_UXTW_SP
+      case 465: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_Q_SXTW
-      case 422: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      case 466: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
+      // STR_Q_SXTW_SP
+      case 467: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; storePair(va, 8, load<u64>(<u32>load<u16>(ip, 2), VREGS), load<u64>(<u32>load<u16>(ip, 2), VREGS + 8), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // LDR_D_IMM
-      case 423: {
+      case 468: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_D_IMM_SP
-      case 424: {
+      case 469: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_D_POST
-      case 425: {
+      case 470: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_D_POST_SP
-      case 426: {
+      case 471: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_D_PRE
-      case 427: {
+      case 472: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDR_D_PRE_SP
-      case 428: {
+      case 473: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_D_LSL
-      case 429: {
+      case 474: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
+      // LDR_D_LSL_SP
+      case 475: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
+      }
       // LDR_D_UXTW
-      case 430: {
+      case 476: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
+      // LDR_D_UXTW_SP
+      case 477: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
+      }
       // LDR_D_SXTW
-      case 431: {
+      case 478: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
+      // LDR_D_SXTW_SP
+      case 479: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 8, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
+      }
       // STR_D_IMM
-      case 432: {
+      case 480: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_D_IMM_SP
-      case 433: {
+      case 481: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_D_POST
-      case 434: {
+      case 482: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_D_POST_SP
-      case 435: {
+      case 483: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_D_PRE
-      case 436: {
+      case 484: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_D_PRE_SP
-      case 437: {
+      case 485: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_D_LSL
-      case 438: {
+      case 486: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_D_LSL_SP
+      case 487: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_D_UXTW
-      case 439: {
+      case 488: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_D_UXTW_SP
+      case 489: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_D_SXTW
-      case 440: {
+      case 490: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_D_SXTW_SP
+      case 491: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 8, <u64>load<u64>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // LDR_S_IMM
-      case 441: {
+      case 492: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_S_IMM_SP
-      case 442: {
+      case 493: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
       // LDR_S_POST
-      case 443: {
+      case 494: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_S_POST_SP
-      case 444: {
+      case 495: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDR_S_PRE
-      case 445: {
+      case 496: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDR_S_PRE_SP
-      case 446: {
+      case 497: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // LDR_S_LSL
-      case 447: {
+      case 498: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
+      // LDR_S_LSL_SP
+      case 499: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
+      }
       // LDR_S_UXTW
-      case 448: {
+      case 500: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
+      // LDR_S_UXTW_SP
+      case 501: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
+      }
       // LDR_S_SXTW
-      case 449: {
+      case 502: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
       }
+      // LDR_S_SXTW_SP
+      case 503: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE; } const a = slowLoad(va, 4, tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 2), a, VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  return CONTINUE;
+      }
       // STR_S_IMM
-      case 450: {
+      case 504: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_S_IMM_SP
-      case 451: {
+      case 505: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STR_S_POST
-      case 452: {
+      case 506: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_S_POST_SP
-      case 453: {
+      case 507: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STR_S_PRE
-      case 454: {
+      case 508: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STR_S_PRE_SP
-      case 455: {
+      case 509: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STR_S_LSL
-      case 456: {
+      case 510: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_S_LSL_SP
+      case 511: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_S_UXTW
-      case 457: {
+      case 512: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_S_UXTW_SP
+      case 513: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // STR_S_SXTW
-      case 458: {
+      case 514: {
         if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
+      // STR_S_SXTW_SP
+      case 515: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), load<u32>(<u32>load<u16>(ip, 2), VREGS));  return CONTINUE; } slowStore(va, 4, <u64>load<u32>(<u32>load<u16>(ip, 2), VREGS), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      }
       // LDP_Q_IMM
-      case 459: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why;  return CONTINUE;
+      case 516: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why;  return CONTINUE;
       }
       // LDP_Q_IMM_SP
-      case 460: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why;  return CONTINUE;
+      case 517: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why;  return CONTINUE;
       }
       // LDP_Q_POST
-      case 461: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 518: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDP_Q_POST_SP
-      case 462: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 519: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // LDP_Q_PRE
-      case 463: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
+      case 520: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // LDP_Q_PRE_SP
-      case 464: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va, XREGS); return CONTINUE; } if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
+      case 521: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS); store<u64>(31 << 3, va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_READ)) return why; if (!slowLoadPairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb)) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
       // STP_Q_IMM
-      case 465: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      case 522: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_Q_IMM_SP
-      case 466: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
+      case 523: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why;  return CONTINUE;
       }
       // STP_Q_POST
-      case 467: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 524: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_Q_POST_SP
-      case 468: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
+      case 525: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); return CONTINUE;
       }
       // STP_Q_PRE
-      case 469: {
-        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
+      case 526: {
+        if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(<u32>load<u16>(ip, 4), va, XREGS); return CONTINUE;
       }
       // STP_Q_PRE_SP
-      case 470: {
-        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va, XREGS); return CONTINUE; } slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
+      case 527: {
+        if ((load<u64>(31 << 3, XREGS) & 15) != 0) { if (!stackAligned()) return why; } if (load<u32>(0, FP_ENABLED) == 0) { raiseFpAccess(); return why; } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16); store<u64>(31 << 3, va, XREGS); return CONTINUE; } if (!quadAllowed(va, ACCESS_WRITE)) return why; slowStorePairQ(va, <u32>load<u16>(ip, 2), <u32>load<u16>(ip, 6), tlb); if (load<u32>(0, FAULT) != 0) return why; store<u64>(31 << 3, va, XREGS); return CONTINUE;
       }
     default:
       unreachable();

@@ -693,435 +693,435 @@ export function hot(ip: u32, acc: i32): u32 {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_W_IMM
-      case 273: {
+      case 276: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_W_IMM_SP
-      case 274: {
+      case 277: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_W_LSL
-      case 279: {
+      case 282: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRH_IMM
-      case 282: {
+      case 288: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRH_LSL
-      case 288: {
+      case 294: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRH_SXTW
-      case 290: {
+      case 298: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_IMM
-      case 291: {
+      case 300: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_POST
-      case 293: {
+      case 302: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_PRE
-      case 295: {
+      case 304: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_LSL
-      case 297: {
+      case 306: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_UXTW
-      case 298: {
+      case 308: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_SXTW
-      case 299: {
+      case 310: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i32><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRSW_IMM
-      case 300: {
+      case 312: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><i64>load<i32>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRSH_W_IMM
-      case 318: {
+      case 336: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRSH_W_POST
-      case 320: {
+      case 338: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_X_IMM
-      case 345: {
+      case 372: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_X_IMM_SP
-      case 346: {
+      case 373: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_X_POST
-      case 347: {
+      case 374: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_X_LSL
-      case 351: {
+      case 378: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_W_IMM
-      case 354: {
+      case 384: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_W_IMM_SP
-      case 355: {
+      case 385: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_W_POST
-      case 356: {
+      case 386: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_W_LSL
-      case 360: {
+      case 390: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 4)) { store<u32>(hostAddress(e, va), <u32><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRH_IMM
-      case 363: {
+      case 396: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRH_POST
-      case 365: {
+      case 398: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRH_LSL
-      case 369: {
+      case 402: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 2)) { store<u16>(hostAddress(e, va), <u16><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRB_IMM
-      case 372: {
+      case 408: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRB_POST
-      case 374: {
+      case 410: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRB_LSL
-      case 378: {
+      case 414: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STRB_UXTW
-      case 379: {
+      case 416: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_X_IMM
-      case 381: {
+      case 420: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_X_IMM_SP
-      case 382: {
+      case 421: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_X_POST
-      case 383: {
+      case 422: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_X_POST_SP
-      case 384: {
+      case 423: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_IMM
-      case 387: {
+      case 426: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_IMM_SP
-      case 388: {
+      case 427: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_POST
-      case 389: {
+      case 428: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_PRE
-      case 391: {
+      case 430: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_X_PRE_SP
-      case 392: {
+      case 431: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_W_IMM
-      case 393: {
+      case 432: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_W_IMM_SP
-      case 394: {
+      case 433: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va); const a = <u64>load<u32>(h); const b = <u64>load<u32>(h, 4);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_W_IMM
-      case 399: {
+      case 438: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_W_IMM_SP
-      case 400: {
+      case 439: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { const h = hostAddress(e, va); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 2), XREGS)); store<u32>(h, <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS), 4);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_Q_IMM
-      case 405: {
+      case 444: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { v128.store(<u32>load<u16>(ip, 2), v128.load(hostAddress(e, va)), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_Q_IMM
-      case 414: {
+      case 456: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_Q_IMM_SP
-      case 415: {
+      case 457: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { v128.store(hostAddress(e, va), v128.load(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDR_D_IMM
-      case 423: {
+      case 468: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_D_IMM
-      case 432: {
+      case 480: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_D_POST
-      case 434: {
+      case 482: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STR_D_LSL
-      case 438: {
+      case 486: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDP_Q_IMM
-      case 459: {
+      case 516: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(<u32>load<u16>(ip, 2), v128.load(h), VREGS); v128.store(<u32>load<u16>(ip, 6), v128.load(h, 16), VREGS);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // STP_Q_IMM
-      case 465: {
+      case 522: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 32)) { const h = hostAddress(e, va); v128.store(h, v128.load(<u32>load<u16>(ip, 2), VREGS)); v128.store(h, v128.load(<u32>load<u16>(ip, 6), VREGS), 16);  { ip += 16; continue; } } { why = COLD_OP; break; }
       }
       // LDRB_PRE__CBNZ_W
-      case 471: {
+      case 528: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDRB_IMM__CBNZ_W
-      case 472: {
+      case 529: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDRB_IMM__CBZ_W
-      case 473: {
+      case 530: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDRB_PRE__CBZ_W
-      case 474: {
+      case 531: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va, XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDRB_POST__SUBS_IMM_W_B_LS
-      case 475: {
+      case 532: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<i32>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } } } { why = COLD_OP; break; }
       }
       // LDRB_LSL__STRB_LSL
-      case 476: {
+      case 533: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // LDRB_UXTW__ADR
-      case 477: {
+      case 534: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 1)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u8>(h), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), pcOf(ip) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // ADR__ADD_SXTB
-      case 478: {
+      case 535: {
         store<u64>(<u32>load<u16>(ip, 2), pcOf(ip) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i8><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; continue; } }
       }
       // ADD_SXTB__BR
-      case 479: {
+      case 536: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><i64><i8><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)), XREGS); { ip += 16; { target = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
       }
       // LDR_X_IMM__CBZ_X
-      case 480: {
+      case 537: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDR_X_IMM__CBNZ_X
-      case 481: {
+      case 538: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; if (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDR_W_IMM__CBZ_W
-      case 482: {
+      case 539: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 4)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), <u64>load<u32>(h), XREGS); { ip += 16; if (<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) == 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDR_X_IMM__STR_X_IMM
-      case 483: {
+      case 540: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // ADD_IMM_X__SUBS_X_B_NE
-      case 484: {
+      case 541: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
       }
       // ADD_IMM_X__SUBS_IMM_X_B_NE
-      case 485: {
+      case 542: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64><u32>load<i32>(ip, 8); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
       }
       // ADD_IMM_W__SUBS_W_B_EQ
-      case 486: {
+      case 543: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
       }
       // ADD_IMM_W__SUBS_X_B_EQ
-      case 487: {
+      case 544: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
       }
       // ADD_W__SUBS_W_B_LS
-      case 488: {
+      case 545: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a <= b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
       }
       // ADD_IMM_X__ADD_IMM_X
-      case 489: {
+      case 546: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
       }
       // ADD_IMM_X__ADD_IMM_W
-      case 490: {
+      case 547: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; } }
       }
       // ADD_IMM_W__ADD_IMM_W
-      case 491: {
+      case 548: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; continue; } }
       }
       // ADD_IMM_X__SUBS_W_B_EQ
-      case 492: {
+      case 549: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32; store<u64>(<u32>load<u16>(ip, 2), (a - b) >> 32, XREGS); setFlags(FLAGS_SUB, a, b); if (a == b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
       }
       // STRB_UXTW__ADD_W
-      case 493: {
+      case 550: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // STRB_LSL__ADD_IMM_X
-      case 494: {
+      case 551: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // STRB_POST__SUBS_X_B_NE
-      case 495: {
+      case 552: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 1)) { store<u8>(hostAddress(e, va), <u8><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } } } { why = COLD_OP; break; }
       }
       // STR_X_POST__SUBS_X_B_NE
-      case 496: {
+      case 553: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } } } { why = COLD_OP; break; }
       }
       // STR_D_LSL__ADD_IMM_X
-      case 497: {
+      case 554: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // LDR_D_LSL__LDR_D_LSL
-      case 498: {
+      case 555: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // LDR_D_LSL__FMADD_D
-      case 499: {
+      case 556: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(hostAddress(e, va)), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8);  { ip += 16; if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // FMADD_D__STR_D_LSL
-      case 500: {
+      case 557: {
         if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const a = load<u64>(<u32>load<u16>(ip, 4), VREGS); const b = load<u64>(<u32>load<u16>(ip, 6), VREGS); const n = a; const c = load<u64>(<u32>load<i32>(ip, 12), VREGS); if (load<u32>(0, FP_FAST) != 0 && f64MulAddIsFast(c, n, b)) { store<u64>(<u32>load<u16>(ip, 2), <u64>f64MulAddExact(c, n, b), VREGS); store<u64>(<u32>load<u16>(ip, 2), 0, VREGS + 8); { ip += 16; if (load<u32>(0, FP_ENABLED) == 0) { { why = COLD_OP; break; } } const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), load<u64>(<u32>load<u16>(ip, 2), VREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // LDR_X_IMM_SP__LDP_X_POST_SP
-      case 501: {
+      case 558: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // LDP_X_POST_SP__BR
-      case 502: {
+      case 559: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8); store<u64>(31 << 3, va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; { target = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } } { why = COLD_OP; break; }
       }
       // STP_X_PRE_SP__ADD_IMM_X
-      case 503: {
+      case 560: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8); store<u64>(31 << 3, va, XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // ADD_IMM_X__STR_X_IMM_SP
-      case 504: {
+      case 561: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; continue; } } { why = COLD_OP; break; } }
       }
       // ADD_IMM_X__STP_X_IMM_SP
-      case 505: {
+      case 562: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 16)) { const h = hostAddress(e, va); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 2), XREGS)); store<u64>(h, <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), 8);  { ip += 16; continue; } } { why = COLD_OP; break; } }
       }
       // MOV_X__MOV_X
-      case 506: {
+      case 563: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; } }
       }
       // MOV_X__LDR_X_IMM
-      case 507: {
+      case 564: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } }
       }
       // MOV_W__BL
-      case 508: {
+      case 565: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
       }
       // ADD_IMM_W__BL
-      case 509: {
+      case 566: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) + <u32>load<i32>(ip, 8)), XREGS); { ip += 16; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
       }
       // MOV_X__BL
-      case 510: {
+      case 567: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; store<u64>(30 << 3, pcOf(ip) + 4, XREGS); { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
       }
       // MOV_X__BL_FAR
-      case 511: {
+      case 568: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; const pc = pcOf(ip); store<u64>(30 << 3, pc + 4, XREGS); { target = pc + load<u64>(ip, 8); const d = target - load<u64>(0, PAGE_VA); let t: u32 = 0; if (d < 4096 && (d & 3) == 0) t = load<u32>(0, PAGE_OPS) + (<u32>d << 2); else { const e = tlbEntry(tlb, target); if ((target ^ load<u64>(e, 16)) < 4096 && (target & 3) == 0) { const page = load<u32>(PAGE_MAP + ((((u32(target) + load<u32>(e, 24)) - RAM) >> 12) << 2)); if (page != 0) { store<u32>(0, page, PAGE_OPS); store<u64>(0, target & ~(<u64>0xfff), PAGE_VA); t = page + ((u32(target) & 0xfff) << 2); } } } if (t == 0) { why = JUMP_TO; break; } acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
       }
       // MADD_X__MADD_X
-      case 512: {
+      case 569: {
         store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), load<u64>(<u32>load<i32>(ip, 8), XREGS) + <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) * <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; } }
       }
       // MADD_W__SUBS_X_B_NE
-      case 513: {
+      case 570: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; const a = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const b = <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS); store<u64>(<u32>load<u16>(ip, 2), a - b, XREGS); setFlags(FLAGS_SUB, a, b); if (a != b) { { const t = ip + load<i32>(ip, 12); acc += ip + 32 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 32; continue; } }
       }
       // LDRSH_W_POST__MADD_W
-      case 514: {
+      case 571: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS); const e = tlbEntry(tlb, va); if (readHit(e, va, 2)) { const h = hostAddress(e, va); store<u64>(<u32>load<u16>(ip, 4), va + load<u64>(ip, 8), XREGS); store<u64>(<u32>load<u16>(ip, 2), <u64><u32><i32>load<i16>(h), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<i32>(ip, 8), XREGS) + <u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) * <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // STR_X_IMM__MOV_X
-      case 515: {
+      case 572: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (writeHit(e, va, 8)) { store<u64>(hostAddress(e, va), <u64><u64>load<u64>(<u32>load<u16>(ip, 2), XREGS));  { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 6), XREGS), XREGS); { ip += 16; continue; } } } { why = COLD_OP; break; }
       }
       // EOR_W__UBFX
-      case 516: {
+      case 573: {
         store<u64>(<u32>load<u16>(ip, 2), <u64>(<u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) ^ <u32>load<u32>(<u32>load<u16>(ip, 6), XREGS)), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
       }
       // MOV_IMM__B
-      case 517: {
+      case 574: {
         store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), XREGS); { ip += 16; { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } }
       }
       // MOV_IMM__MOV_IMM
-      case 518: {
+      case 575: {
         store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
       }
       // LDR_X_LSL__LDR_X_LSL
-      case 519: {
+      case 576: {
         const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + (<u64>load<u64>(<u32>load<u16>(ip, 6), XREGS) << load<u64>(ip, 8)); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // ADDS_IMM_W__BCOND
-      case 520: {
+      case 577: {
         const a = <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32; const b = load<u64>(ip, 8) << 32; store<u64>(<u32>load<u16>(ip, 2), (a + b) >> 32, XREGS); setFlags(FLAGS_ADD, a, b); { ip += 16; if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } }
       }
       // CCMP_IMM_X__BCOND
-      case 521: {
+      case 578: {
         if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS), <u64>load<u16>(ip, 6)); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } }
       }
       // CCMP_W__BCOND
-      case 522: {
+      case 579: {
         if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) setFlags(FLAGS_SUB, <u64><u32>load<u32>(<u32>load<u16>(ip, 4), XREGS) << 32, <u64><u32>load<u32>(<u32>load<u16>(ip, 6), XREGS) << 32); else setNZCV(<u32>load<i32>(ip, 8)); { ip += 16; if (((<u32>load<i32>(ip, 12) >> nzcvNow()) & 1) != 0) { { const t = ip + load<i32>(ip, 8); acc += ip + 16 - t; ip = t; if (acc + ip >= load<i32>(0, LIMIT)) { why = LEAVE_HERE; break; } continue; } } { ip += 16; continue; } }
       }
       // ADRP__ADD_IMM_X
-      case 523: {
+      case 580: {
         store<u64>(<u32>load<u16>(ip, 2), (pcOf(ip) & ~(<u64>0xfff)) + load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
       }
       // ADRP__LDR_X_IMM
-      case 524: {
+      case 581: {
         store<u64>(<u32>load<u16>(ip, 2), (pcOf(ip) & ~(<u64>0xfff)) + load<u64>(ip, 8), XREGS); { ip += 16; const va = <u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 8)) { const h = hostAddress(e, va);  store<u64>(<u32>load<u16>(ip, 2), load<u64>(h), XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } }
       }
       // LDP_X_IMM_SP__LDP_X_IMM_SP
-      case 525: {
+      case 582: {
         if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; if ((load<u64>(31 << 3, XREGS) & 15) != 0) { { why = COLD_OP; break; } } const va = load<u64>(31 << 3, XREGS) + load<u64>(ip, 8); const e = tlbEntry(tlb, va); if (readHit(e, va, 16)) { const h = hostAddress(e, va); const a = load<u64>(h); const b = load<u64>(h, 8);  store<u64>(<u32>load<u16>(ip, 2), a, XREGS); store<u64>(<u32>load<u16>(ip, 6), b, XREGS); { ip += 16; continue; } } { why = COLD_OP; break; } } } { why = COLD_OP; break; }
       }
       // UBFX__UBFX
-      case 526: {
+      case 583: {
         store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; store<u64>(<u32>load<u16>(ip, 2), (<u64>load<u64>(<u32>load<u16>(ip, 4), XREGS) >> <u64>load<u16>(ip, 6)) & load<u64>(ip, 8), XREGS); { ip += 16; continue; } }
       }
       default:

@@ -4,15 +4,17 @@ import { pendingInterrupts, takeFault } from './exception';
 import { cold, takenFrom, takenTo, target as coldTarget } from './exec-cold';
 import { hot, pcOf, stoppedAcc, stoppedAt, stoppedTarget } from './exec-hot';
 import { DEBUG_ACTIVE, LIMIT, PC } from './layout';
-import { enterPage, fetchAddress } from './page';
+import { branchAddress, enterPage, fetchAddress } from './page';
 import {
   AGAIN, COLD_OP, CONTINUE, CONTINUE_FUSED, JUMP_TARGETED, JUMP_TO, LEAVE_AT, LEAVE_HERE, TAKE_FAULT, TOOK, jumpTarget,
 } from './system';
 
 /** Notes that the fetch from the target of the instruction that ends at `acc + ip` faulted. */
 function fetchFault(acc: i32, ip: u32): u32 {
+  const count = <u32>(acc + ip + 16) >> 4;
+  noteCount(count);
   store<u64>(0, takeFault(fetchAddress), PC);
-  return <u32>(acc + ip + 16) >> 4;
+  return count;
 }
 
 /**
@@ -52,13 +54,16 @@ export function exec(ip: u32): u32 {
       target = coldTarget;
     }
     if (why == JUMP_TO) {
+      // Before the fetch: what may come between two instructions comes before a fault of the second one.
+      if (acc + ip + 16 >= load<i32>(0, LIMIT)) {
+        store<u64>(0, branchAddress(target), PC);
+        return <u32>(acc + ip + 16) >> 4;
+      }
       const to = enterPage(target);
       if (to == 0) return fetchFault(acc, ip);
       acc += ip + 16 - to;
       ip = to;
-      if (acc + ip < load<i32>(0, LIMIT)) continue;
-      store<u64>(0, pcOf(ip), PC);
-      return <u32>(acc + ip) >> 4;
+      continue;
     }
     if (why == LEAVE_AT) {
       store<u64>(0, target, PC);

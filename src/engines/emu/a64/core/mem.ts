@@ -3,7 +3,7 @@ import { raiseAbort, requestPoll, EC_WATCHPOINT_LOWER } from './exception';
 import { mmioRead, mmioWrite } from './host';
 import { checkWatchpoint, watchAddress } from './debug';
 import {
-  CPU_ID, MAILBOX, SCTLR_EL1, TLB_DATA, TLB_USER, WALK_DEVICE, WALK_PA, WATCH_ACTIVE,
+  CPU_ID, EL, MAILBOX, SCTLR_EL1, TLB_DATA, TLB_USER, WALK_DEVICE, WALK_PA, WATCH_ACTIVE,
 } from './layout';
 import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, dataCached, fault, fill, physical, translate } from './mmu';
 import { syncClock } from './clock';
@@ -90,6 +90,16 @@ function translateAligned(va: u64, access: u32, user: bool, aligned: bool): bool
   if (aligned || load<u32>(0, WALK_DEVICE) == 0) return true;
   fault(va, access, false, FSC_ALIGNMENT);
   return false;
+}
+
+/**
+ * A Q register is one access of 16 bytes to the rules of alignment, though it moves as two of 8: checks what the halves
+ * would let pass. False: the fault is raised.
+ */
+export function quadAllowed(va: u64, access: u32): bool {
+  if ((u32(va) & 15) == 0) return true;
+  if (!alignmentAllowed(va, 16, access)) return false;
+  return (u32(va) & 7) != 0 || translateAligned(va, access, load<u32>(0, EL) == 0, false);
 }
 
 /**

@@ -2,8 +2,8 @@
 import { EC_SP_ALIGNMENT, raise } from './exception';
 import { extended, setXzr, xsp, xzr } from './dp';
 import { EL, FAULT, SCTLR_EL1, SP_SLOT, TLB_DATA, TLB_USER, VREGS, WATCH_ACTIVE, XREGS } from './layout';
-import { alignmentAllowed, probeWrite, readTable, writeTable } from './mem';
-import { ACCESS_WRITE } from './mmu';
+import { alignmentAllowed, probeWrite, quadAllowed, readTable, writeTable } from './mem';
+import { ACCESS_READ, ACCESS_WRITE } from './mmu';
 
 /** A load through the TLB where it hits: parts of a wider access take this way. */
 export function slowRead(va: u64, size: u32, table: u32): u64 {
@@ -107,6 +107,7 @@ export function execMemory(insn: u32, pc: u64): void {
 }
 
 function loadV(rt: u32, va: u64, size: u32): bool {
+  if (size == 16 && !quadAllowed(va, ACCESS_READ)) return false;
   const table = load<u32>(0, TLB_DATA);
   const low = readTable(table, va, size > 8 ? 8 : size);
   if (load<u32>(0, FAULT) != 0) return false;
@@ -121,6 +122,7 @@ function loadV(rt: u32, va: u64, size: u32): bool {
 }
 
 function storeV(rt: u32, va: u64, size: u32): bool {
+  if (size == 16 && !quadAllowed(va, ACCESS_WRITE)) return false;
   const table = load<u32>(0, TLB_DATA);
   if (size == 16) storePair(va, 8, load<u64>(rt << 4, VREGS), load<u64>(rt << 4, VREGS + 8), table);
   else writeTable(table, va, size, load<u64>(rt << 4, VREGS));
