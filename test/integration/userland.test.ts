@@ -115,10 +115,10 @@ exit 0
   {
     name: 'compress',
     script: `cat ../text.txt >in; head -c 400000 ../data.bin >>in; cat ../text.txt >>in
-for c in "gzip -1" "gzip -9" "xz -1" "xz -6 -T2" "zstd -q -3" "zstd -q -9 -T2"; do
+for c in "gzip -6" "xz -1 -T2" "zstd -q -6 -T2"; do
 	$c -c in >packed && \${c%% *} -dc packed | cmp - in && echo "$c"
 done`,
-    expected: 'gzip -1\ngzip -9\nxz -1\nxz -6 -T2\nzstd -q -3\nzstd -q -9 -T2\nexit 0\n',
+    expected: 'gzip -6\nxz -1 -T2\nzstd -q -6 -T2\nexit 0\n',
   },
   {
     name: 'processes',
@@ -271,7 +271,7 @@ for bits in (8, 31, 32, 63, 64, 65, 127, 300, 2000):
     for _ in range(60):
         a = random.getrandbits(bits) * random.choice((1, -1)); b = (random.getrandbits(bits // 2 + 1) + 1) * random.choice((1, -1))
         q, r = divmod(a, b); assert q*b + r == a
-        s += [a*b, a + b, a - b, q, r, a & b, a | b, a ^ b, ~a, a >> 13, a << 17, a.bit_length(), a.bit_count(), hash(a), pow(a, 5, abs(b)), float(a), a / b]
+        s += [a*b, a + b, a - b, q, r, a & b, a | b, a ^ b, ~a, a >> 13, a << 17, a.bit_length(), a.bit_count(), hash(a), pow(a, 5, abs(b)), a.bit_length() < 1000 and (float(a), a / b)]
     print(bits, h(s))
 print(h([random.random() for _ in range(2000)]), h([random.gauss(0, 1) for _ in range(500)]), h(random.sample(range(10**6), 500)))
 sieve = bytearray([1]) * 200000
@@ -397,15 +397,21 @@ seq -f %.10g 0 0.37 300 | md5sum; seq 1 3 1000 | paste -sd+ | bc; printf '%.20f 
 numfmt --to=iec 1234567890 987654321 1025; od -An -tf8 -tf4 -N 4096 ../data.bin | md5sum; od -An -tx8 -td4 -N 65536 ../data.bin | md5sum
 cksum ../data.bin ../text.txt; b2sum ../data.bin; sum ../data.bin; cksum -a sm3 ../text.txt
 shuf -n 2000 --random-source=../data.bin ../text.txt | md5sum; split -n l/7 ../text.txt x; cat x?? | cmp - ../text.txt; grep -cE '^[0-9]{9} (alpha|(e?ta)+) ' ../text.txt
-sed -E 's/([0-9]+) (\\w+)/\\2 \\1/;y/abc/xyz/;2~3d' ../text.txt | md5sum; comm -12 xaa xab | wc -l; tr -d 0-9 <../text.txt | fold -w 70 | expand | nl | md5sum
+sed -E 's/([0-9]+) (\\w+)/\\2 \\1/;y/abc/xyz/;2~3d' ../text.txt | md5sum; comm -12 xaa xab 2>/dev/null | wc -l; tr -d 0-9 <../text.txt | fold -w 70 | expand | nl | md5sum
 gzip -n9c ../text.txt | md5sum; xz -1 -c ../text.txt | md5sum; zstd -q -5 -c ../text.txt | md5sum; zstd -q -1 -c ../data.bin | md5sum`,
   },
 ];
 
-const JOBS = [...KNOWN, ...COMPARED];
-/** What the kernel must not have said, of itself or of a program. The job `threads` makes one SIGSEGV in `python3`. */
+/** Which jobs run with how many vCPUs: one after the other, or all at the same time. */
+const RUNS = [
+  { cpus: 1, jobs: ['sums', 'compress', 'threads', 'integers', 'floats'] },
+  { cpus: 4, jobs: ['ciphers', 'sort', 'processes', 'threads', 'openssl', 'data', 'perl', 'numbers'] },
+];
+/** What the kernel must not have said, of itself or of a program. */
 const COMPLAINTS =
   /\b(BUG|Oops|WARNING:|rcu: INFO|[Uu]ndefined instruction|Call trace|soft lockup|hung task|unhandled|Internal error)/;
+/** The one fault that the job `threads` makes on purpose. */
+const ON_PURPOSE = /python3\[\d+\]: unhandled exception: DABT .* translation fault in libc/;
 
 let system: { readonly image: Image; readonly userland: Userland } | string;
 let folder = '';
@@ -429,13 +435,15 @@ beforeAll(async () => {
 afterAll(() => (folder === '' ? undefined : rm(folder, { recursive: true, force: true })));
 
 describe("Debian's userland", () => {
-  for (const cpus of [1, 4]) {
+  for (const { cpus, jobs } of RUNS) {
     test(`computes the same with ${cpus} vCPUs`, async ctx => {
       if (typeof system === 'string') return ctx.skip(system);
+      const known = KNOWN.filter(j => jobs.includes(j.name));
+      const compared = COMPARED.filter(j => jobs.includes(j.name));
       const initrd = concatBytes([
         new Uint8Array(await readFile(system.image.initrd)),
         system.userland.cpio,
-        jobArchive(JOBS, SHARED),
+        jobArchive([...known, ...compared], SHARED),
       ]);
       const mode = cpus === 1 ? 'serial' : 'parallel';
       await using vm = await Vm.create({
@@ -445,19 +453,20 @@ describe("Debian's userland", () => {
         memory: '1G',
         params: `console=ttyAMA0 panic=-1 tsvisor.exec="/debian/t/start ${mode}"`,
       });
-      await vm.start({ signal: AbortSignal.timeout(150_000) });
+      await vm.start();
       const exit = await vm.exited;
       const ours = jobOutputs(vm.console.text);
       const log = ours.get('dmesg');
       if (log === undefined) expect.fail(`the guest ended early (${exit.reason}):\n${vm.console.text.slice(-3000)}`);
-      for (const { name, expected } of KNOWN) expect.soft(ours.get(name), name).toBe(expected);
+      for (const { name, expected } of known) expect.soft(ours.get(name), name).toBe(expected);
       const reference = await theirs;
-      for (const { name } of COMPARED) {
+      for (const { name } of compared) {
         const text = ours.get(name);
         expect.soft(text, name).toMatch(/\nexit 0\n$/);
         if (reference) expect.soft(text, name).toBe(reference.get(name));
       }
-      expect.soft(log.split('\n').filter(l => COMPLAINTS.test(l))).toEqual([]);
+      const complaints = log.split('\n').filter(l => COMPLAINTS.test(l));
+      expect.soft(complaints).toEqual([expect.stringMatching(ON_PURPOSE)]);
       expect(exit.reason).toBe('shutdown');
     });
   }
