@@ -46,15 +46,7 @@ const python = (name: string, text: string): Job => ({
 
 const SUMS = { md5sum: 'md5', sha1sum: 'sha1', sha224sum: 'sha224', sha256sum: 'sha256', sha384sum: 'sha384' };
 const DIGESTS = ['md5', 'sha1', 'sha256', 'sha512', 'sha3-256', 'sha3-512', 'blake2b512', 'blake2s256', 'ripemd160'];
-const CIPHERS = [
-  'aes-128-cbc',
-  'aes-192-cbc',
-  'aes-256-cbc',
-  'aes-128-ctr',
-  'aes-256-ctr',
-  'aes-128-ecb',
-  'aes-256-ofb',
-];
+const CIPHERS = ['aes-128-cbc', 'aes-192-cbc', 'aes-256-cbc', 'aes-256-ctr', 'aes-128-ecb'];
 const MORE_CIPHERS = ['aes-128-cfb', 'chacha20', 'camellia-256-cbc', 'aria-256-ctr', 'des-ede3-cbc', 'sm4-cbc'];
 const KEY = '000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f';
 const IV = '0f0e0d0c0b0a09080706050403020100';
@@ -296,7 +288,7 @@ for n in 'sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 e
 for n in 'pow fmod atan2 hypot copysign remainder nextafter'.split(): print(n, h([call(getattr(math, n), x, y) for x in nums[::2] for y in nums[::3]]))
 for n in 'sqrt exp log sin tanh phase'.split(): print(n, h([call(getattr(cmath, n), complex(x, y)) for x in nums[::3] for y in nums[::5]]))
 for n, f in dict(add=lambda x, y: x + y, sub=lambda x, y: x - y, mul=lambda x, y: x * y, div=lambda x, y: x / y, mod=lambda x, y: x % y, lt=lambda x, y: (x < y, x <= y, x == y, x != y)).items():
-    print(n, h([call(f, x, y) for x in nums for y in nums]))
+    print(n, h([call(f, x, y) for x in nums[::2] for y in nums[::3]]))
 for f in '.0f .3f .17g e .30e % g 20.5f'.split(): print(f, h([format(x, f) for x in nums]))
 print(h([x.hex() for x in nums]), h([call(round, x, 2) for x in nums]), h([call(int, x) for x in nums]), h([call(x.as_integer_ratio) for x in nums]), h([hash(x) for x in nums[:-61]  if x == x]))
 for c in 'ef':
@@ -322,16 +314,16 @@ print(b)
     'data',
     `
 import struct, hashlib, hmac, zlib, bz2, lzma, json, re, base64, pickle, binascii, unicodedata, datetime, itertools, collections, heapq, sqlite3, difflib, string, textwrap, array, copy, random, gzip, io, ast
-data = open('../data.bin', 'rb').read(1 << 20); text = open('../text.txt').read()
+data = open('../data.bin', 'rb').read(1 << 18); text = open('../text.txt').read()
 h = lambda x: hashlib.sha256(x if isinstance(x, bytes) else repr(x).encode()).hexdigest()[:16]
-for n in sorted(hashlib.algorithms_guaranteed): d = hashlib.new(n, data[:300001]) if not n.startswith('shake') else None; print(n, d.hexdigest() if d else hashlib.new(n, data[:99999]).hexdigest(20))
+for n in sorted(hashlib.algorithms_guaranteed): d = hashlib.new(n, data[:100001]) if not n.startswith('shake') else None; print(n, d.hexdigest() if d else hashlib.new(n, data[:99999]).hexdigest(20))
 print(hmac.new(b'key', data, 'sha256').hexdigest(), hashlib.pbkdf2_hmac('sha512', b'p', b's', 500).hex()[:20], zlib.crc32(data), zlib.adler32(data), binascii.crc_hqx(data[:5000], 0))
 for level in (1, 6, 9):
-    for d in (data[:200000], text.encode()[:400000]):
+    for d in (data[:200000], text.encode()[:150000]):
         c = zlib.compress(d, level); assert zlib.decompress(c) == d; print(level, len(c), h(c))
 c = bz2.compress(text.encode()[:300000]); assert bz2.decompress(c) == text.encode()[:300000]; print(h(c))
 c = lzma.compress(text.encode()[:200000], preset=3); assert lzma.decompress(c) == text.encode()[:200000]; print(h(c))
-rows = [line.split() for line in text.splitlines()[:8000]]
+rows = [line.split() for line in text.splitlines()[:2500]]
 j = json.dumps([dict(n=int(a), w=b, x=[c, float(d) / 3, None, True, 'é\\u2028\\\\']) for a, b, c, d in rows]); assert json.dumps(json.loads(j)) == j; print(h(j))
 p = pickle.dumps(rows); assert pickle.loads(p) == rows; print(h(p))
 print(len(re.findall(r'\\b(?:al|be)\\w+ (?!theta)(\\w+) 4\\d$', text, re.M)), h(re.sub(r'(\\d)(\\d)', r'\\2\\1', text[:100000])), re.fullmatch(r'(a+)+b?', 'a' * 18) is not None)
@@ -344,7 +336,7 @@ db = sqlite3.connect(':memory:'); db.execute('create table t (n integer, w text,
 print(db.execute('select w, count(*), sum(n), avg(d), max(n) from t group by w order by w').fetchall()); print(db.execute('select sum(a.d * b.d) from t a join t b on a.n = b.n').fetchone(), db.execute('pragma integrity_check').fetchone())
 print(difflib.SequenceMatcher(None, text[:600], text[300:900]).ratio(), h(textwrap.wrap(text[:5000])), h(ast.dump(ast.parse(open('main.py').read()))))
 random.seed(5); t = {}
-for i in range(30000): t[random.getrandbits(20)] = i
+for i in range(8000): t[random.getrandbits(20)] = i
 print(len(t), sum(t), h(sorted(t.items())))
 def f(n): return n if n < 2 else f(n - 1) + f(n - 2)
 print(f(20), h([copy.deepcopy(rows[:500])]))
@@ -365,8 +357,9 @@ sub md5 { my $m = shift; my $l = 8 * length $m; $m .= "\\x80"; $m .= "\\0" while
     my @n = ($a, $b, $c, $d); $h[$_] = ($h[$_] + $n[$_]) & 0xffffffff for 0..3 }
   unpack 'H*', pack 'V4', @h }
 open my $fh, '<', '../text.txt' or die; my $text = do { local $/; <$fh> }; my @lines = split /\\n/, $text;
-print md5(''), ' ', md5(substr $text, 0, 60000), "\\n";
-sub sig { md5(join ',', @_) }
+print md5(''), ' ', md5(substr $text, 0, 3000), "\\n";
+# The sums of bytes, half words and words: quick, and they see the order.
+sub sig { my $s = join ',', @_; join '.', length $s, map { unpack "%32$_*", $s } qw(C v V) }
 my @n = map { (split)[0] } @lines[0..1999];
 print sig(map { sprintf '%d %x %o %b %e %g %.15g %s %08.3f', $_, $_, $_, $_, $_, $_ / 7, sqrt $_, $_ * $_ * $_, $_ / 1000 } @n[0..300]), "\\n";
 print sig(map { sin($_), cos($_), exp(-$_ / 1e9), log(1 + $_), atan2($_, 3), $_ ** 0.3, fmod($_, 7.3), int($_ / 3), $_ % 97, -$_ % 97 } @n[0..300]), "\\n";
@@ -397,19 +390,19 @@ seq -f %.10g 0 0.37 300 | md5sum; seq 1 3 1000 | paste -sd+ | bc; printf '%.20f 
 numfmt --to=iec 1234567890 987654321 1025; od -An -tf8 -tf4 -N 4096 ../data.bin | md5sum; od -An -tx8 -td4 -N 65536 ../data.bin | md5sum
 cksum ../data.bin ../text.txt; b2sum ../data.bin; sum ../data.bin; cksum -a sm3 ../text.txt
 shuf -n 2000 --random-source=../data.bin ../text.txt | md5sum; split -n l/7 ../text.txt x; cat x?? | cmp - ../text.txt; grep -cE '^[0-9]{9} (alpha|(e?ta)+) ' ../text.txt
-sed -E 's/([0-9]+) (\\w+)/\\2 \\1/;y/abc/xyz/;2~3d' ../text.txt | md5sum; comm -12 xaa xab 2>/dev/null | wc -l; tr -d 0-9 <../text.txt | fold -w 70 | expand | nl | md5sum
+sed -E 's/([0-9]+) (\\w+)/\\2 \\1/;y/abc/xyz/;2~3d' ../text.txt | md5sum; comm --nocheck-order -12 xaa xab 2>/dev/null | wc -l; tr -d 0-9 <../text.txt | fold -w 70 | expand | nl | md5sum
 gzip -n9c ../text.txt | md5sum; xz -1 -c ../text.txt | md5sum; zstd -q -5 -c ../text.txt | md5sum; zstd -q -1 -c ../data.bin | md5sum`,
   },
 ];
 
 /** Which jobs run with how many vCPUs: one after the other, or all at the same time. */
 const RUNS = [
-  { cpus: 1, jobs: ['sums', 'compress', 'threads', 'integers', 'floats'] },
-  { cpus: 4, jobs: ['ciphers', 'sort', 'processes', 'threads', 'openssl', 'data', 'perl', 'numbers'] },
+  { cpus: 1, jobs: ['sums', 'compress', 'threads', 'integers', 'floats', 'perl'] },
+  { cpus: 4, jobs: ['ciphers', 'sort', 'processes', 'threads', 'openssl', 'data', 'numbers'] },
 ];
 /** What the kernel must not have said, of itself or of a program. */
 const COMPLAINTS =
-  /\b(BUG|Oops|WARNING:|rcu: INFO|[Uu]ndefined instruction|Call trace|soft lockup|hung task|unhandled|Internal error)/;
+  /\b(BUG|Oops|WARNING:|rcu: INFO|[Uu]ndefined instruction|Call trace|soft lockup|hung task|segfault|unhandled|Internal error)/;
 /** The one fault that the job `threads` makes on purpose. */
 const ON_PURPOSE = /python3\[\d+\]: unhandled exception: DABT .* translation fault in libc/;
 
