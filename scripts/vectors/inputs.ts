@@ -445,7 +445,9 @@ export function randomBlock(r: Random): number[] {
     let w = setField(word, 0, bits(word, 4, 0) === 31 && row.kind === 'int' ? 31 : r.below(16));
     // Flag-setting instructions keep XZR; ADD, SUB and logical ones with an immediate or extended register write SP.
     const extended = (w & 0x1f20_0000) >>> 0 === 0x0b20_0000;
-    if (bits(w, 4, 0) === 31 && (extended || bits(w, 28, 26) === 4) && bits(w, 29, 29) === 0) w = setField(w, 0, 7);
+    // ANDS is opc 11 (ORR is 01); ADDS and SUBS have bit 29.
+    const setsFlags = bits(w, 28, 23) === 0x24 ? bits(w, 30, 29) === 3 : bits(w, 29, 29) === 1;
+    if (bits(w, 4, 0) === 31 && (extended || bits(w, 28, 26) === 4) && !setsFlags) w = setField(w, 0, 7);
     return w;
   };
   while (words.length < count) {

@@ -275,9 +275,13 @@ export function compare(input: Input, expected: Result, actual: CoreResult): str
     // Where an access of several elements stopped is IMPLEMENTATION DEFINED. FAR is the lowest address that faults, its
     // tag is not; QEMU reports no address far from the data, for what the host itself refuses.
     const untagged = (a: bigint) => BigInt.asUintN(56, a);
+    // DC ZVA reports the address in its register (DDI 0487, FAR_EL1); QEMU the start of the block.
+    const word = input.words[Number(actual.pc - BigInt(BLOCK)) / 4] ?? 0;
+    const zva = (word & 0xffff_ffe0) >>> 0 === 0xd50b_7420;
+    const address = zva && (word & 31) !== 31 ? actual.x[word & 31]! : expected.address;
     const near = expected.address >= BigInt(DATA - 0x1000) && expected.address < BigInt(DATA + DATA_SIZE + 0x1000);
-    if (near && actual.signal === expected.signal && untagged(expected.address) !== untagged(actual.address)) {
-      lines.push(`FAR: expected ${hex(expected.address)}, got ${hex(actual.address)}`);
+    if (near && actual.signal === expected.signal && untagged(address) !== untagged(actual.address)) {
+      lines.push(`FAR: expected ${hex(address)}, got ${hex(actual.address)}`);
     }
     return lines;
   }
