@@ -3,9 +3,9 @@
  * halves of the interpreter loop. Each half is one dense switch (a Wasm br_table); written out by hand its cases would
  * be one idea in 400 copies. Run: npx tsx scripts/gen-exec.ts (--check compares)
  *
- * hot() does what needs no call at all, so that V8 keeps its few variables in registers: one call inside of the loop,
- * even on a path that is never taken, costs a third of the speed. What is inside of COLD(...) runs in cold(), which
- * does one operation and may call whatever it needs.
+ * hot() does what needs no call at all, so that nothing makes V8 save its few variables: its WebAssembly code has no
+ * callee-saved registers. What is inside of COLD(...) runs in cold(), which does one operation and may call whatever it
+ * needs.
  *
  * A body is AssemblyScript with these abbreviations:
  *   RN RM RA  64-bit source registers      RNW RMW RAW  their low 32 bits (u32)
@@ -19,8 +19,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 
 /**
  * The operations that hot() does: those that take 0.02 percent or more of the instructions of Linux's boot or of a
- * benchmark; the others do their work in cold(). V8 gives a function of more than 8192 virtual registers a simpler
- * register allocator, which costs a third of the loop's speed: hot() stays below that.
+ * benchmark, and a few of their relatives; the others do their work in cold(). V8 gives a function of more than 8192 virtual registers a simpler
+ * register allocator, with which a boot takes a quarter longer: hot() stays below that.
  */
 const HOT = new Set(
   `

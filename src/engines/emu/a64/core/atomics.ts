@@ -1,9 +1,9 @@
 /** Exclusives, ordered accesses and the LSE atomics (DDI 0487, B2.9 and C3.2.12). All vCPUs run on one thread. */
 import { xsp, xzr, setXzr } from './dp';
-import { EXCLUSIVE_ADDRESS, EXCLUSIVE_SIZE, FAULT, TLB_DATA, WALK_PA } from './layout';
+import { EXCLUSIVE_ADDRESS, EXCLUSIVE_SIZE, FAULT, TLB_DATA } from './layout';
 import { stackAligned } from './memory-ops';
 import { probeAtomic, probeWrite, readTable, tlbEntry, writeTable } from './mem';
-import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, fault, translate } from './mmu';
+import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, fault } from './mmu';
 
 /** Ordered, exclusive and atomic accesses must be aligned to their whole size. False: the fault is raised. */
 function aligned(va: u64, size: u32, write: bool): bool {

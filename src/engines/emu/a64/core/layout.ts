@@ -66,7 +66,6 @@ export const DEBUG_ACTIVE = 0x1490;
 export const POWER = 0x1494;
 export const ICOUNT = 0x1498; // u64, instructions this vCPU has retired
 export const WATCH_ACTIVE = 0x14a0; // u32: watchpoints force every access to the slow path
-export const TLB_CLOCK = 0x14a4; // u32: next bank to evict
 
 export const POWER_ON = 0;
 export const POWER_OFF = 1;
@@ -165,7 +164,6 @@ export const GIC_SYSREGS = 0xa078; // u32: 1 = the machine has a GICv3 CPU inter
 export const REGION_COUNT = 0xa080; // u32
 export const REGIONS = 0xa090; // 8 x { base u64, size u64, host u32, flags u32 (bit 0: read-only) }
 export const REGION_SIZE = 24;
-export const STATS = 0xa200; // u64 counters, see stats in engine.ts
 
 export const CORE_TLBS = 0x0010_0000;
 export const CPU_TLB_SIZE = 0x0020_0000;
