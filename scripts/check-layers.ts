@@ -19,9 +19,21 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   bus: ['util'],
   time: ['util'],
   irq: ['util'],
-  devices: ['bus', 'memory', 'irq', 'time', 'util'],
+  pci: ['bus', 'memory', 'irq', 'util'],
+  devices: ['pci', 'bus', 'memory', 'irq', 'time', 'util'],
+  // What devices are connected to on the host: files, sockets, folders.
+  backends: ['devices', 'util'],
   firmware: ['memory', 'util'],
-  machine: ['engines/emu', 'engines/host', 'engines/engine.ts', 'devices', 'firmware', ...ENGINE_SET],
+  machine: [
+    'engines/emu',
+    'engines/host',
+    'engines/engine.ts',
+    'devices',
+    'backends',
+    'pci',
+    'firmware',
+    ...ENGINE_SET,
+  ],
   vmm: ['machine', 'util'],
   images: ['util', 'firmware'],
   cli: ['vmm', 'images', 'util'],
@@ -29,7 +41,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Layers that are the same on every host and in a browser, and the builtins that a folder or file uses nevertheless. */
-const PURE = ['util', 'bus', 'irq', 'devices', 'firmware', 'memory'];
+const PURE = ['util', 'bus', 'irq', 'pci', 'devices', 'firmware', 'memory'];
 const BUILTINS_ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'devices/psci': ['node:crypto'], // TRNG
   'firmware/decompress.ts': ['node:zlib'], // gzip

@@ -26,6 +26,11 @@ const CODES: Readonly<Record<ErrorCode, number>> = {
   ERR_STATE: EXIT.fault,
   ERR_OVERLAP: EXIT.fault,
   ERR_GUEST_ADDRESS: EXIT.fault,
+  ERR_BAR: EXIT.usage,
+  ERR_DISK: EXIT.usage,
+  ERR_NETWORK: EXIT.host,
+  ERR_DEVICE: EXIT.usage,
+  ERR_PCI_SLOT: EXIT.usage,
   ERR_INTERNAL: EXIT.fault,
 };
 

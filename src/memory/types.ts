@@ -33,3 +33,25 @@ export interface GuestMemory {
   read(a: Gpa, into: Uint8Array): void;
   write(a: Gpa, from: Uint8Array): void;
 }
+
+/** Memory of a device, which a guest may reach as it reaches RAM, wherever the device's BAR is. */
+export interface DeviceMemory {
+  /** The bytes; a view of the engine's shared memory. */
+  readonly bytes: Uint8Array;
+}
+
+/** What an engine offers for {@link DeviceMemory}: the counterpart of KVM's memory slots. */
+export interface MemorySlots {
+  /** Alignment that base, offset and size of a mapping need, bytes. */
+  readonly pageSize: number;
+  /**
+   * Zeroed device memory of `size` bytes, a multiple of {@link pageSize}.
+   * @throws VmError ERR_MEMORY_TOO_LARGE when the engine cannot have more.
+   */
+  allocate(size: number): DeviceMemory;
+  /**
+   * Lets guests reach [offset, offset + size) of `memory` at `base` without an exit; disposing the result ends it.
+   * undefined: the engine has no slot left, and accesses must be answered by a device.
+   */
+  map(base: Gpa, size: number, memory: DeviceMemory, offset: number, readOnly: boolean): Disposable | undefined;
+}

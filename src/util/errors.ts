@@ -22,6 +22,11 @@ export type ErrorCode =
   | 'ERR_STATE'
   | 'ERR_OVERLAP'
   | 'ERR_GUEST_ADDRESS'
+  | 'ERR_BAR'
+  | 'ERR_DISK'
+  | 'ERR_NETWORK'
+  | 'ERR_DEVICE'
+  | 'ERR_PCI_SLOT'
   | 'ERR_INTERNAL';
 
 /** Options of a {@link VmError}: what to do about it, what caused it, and machine-readable details. */
