@@ -8,8 +8,11 @@ export type FlagValues = Partial<Record<keyof VmOptions, string>>;
 export function addVmFlags(command: Command, without: readonly (keyof VmOptions)[] = []): Command {
   for (const name of OPTION_NAMES) {
     if (without.includes(name)) continue;
-    const { short, value, description } = OPTIONS[name];
-    command.addOption(new Option(`${short === undefined ? '' : `-${short}, `}--${name} <${value}>`, description));
+    const { short, value, description, kind } = OPTIONS[name];
+    const letter = short === undefined ? '' : `-${short}, `;
+    const option = new Option(`${letter}--${name}${kind === 'flag' ? '' : ` <${value}>`}`, description);
+    if (kind === 'repeat') option.argParser((text, list: readonly string[] | undefined) => [...(list ?? []), text]);
+    command.addOption(option);
   }
   return command.addOption(new Option('--json', 'events and errors as JSON lines on stderr'));
 }
@@ -22,6 +25,7 @@ export function flagsToOptions(flags: Readonly<Record<string, unknown>>): Record
   const options: Record<string, unknown> = {};
   for (const name of OPTION_NAMES) {
     const text = flags[name];
+    if (typeof text === 'boolean' || Array.isArray(text)) options[name] = text;
     if (typeof text !== 'string') continue;
     const meta = OPTIONS[name];
     if (meta.kind === 'number') options[name] = /^\d+$/.test(text) ? Number(text) : text;

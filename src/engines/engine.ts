@@ -1,5 +1,5 @@
 import type { Hypercall } from '../bus/hypercall.ts';
-import type { Gpa, GuestMemory } from '../memory/types.ts';
+import type { Gpa, GuestMemory, MemorySlots } from '../memory/types.ts';
 import type { Clock } from '../time/types.ts';
 
 export type { Hypercall } from '../bus/hypercall.ts';
@@ -57,6 +57,8 @@ export interface Engine extends AsyncDisposable {
   readonly kind: EngineKind;
   readonly arch: Architecture;
   readonly memory: GuestMemory;
+  /** For device memory that guests reach without an exit. */
+  readonly slots: MemorySlots;
   readonly clock: Clock;
   /** Ticks per second of the guest's system counter. */
   readonly counterHz: number;

@@ -19,11 +19,26 @@ export const ARM_VIRT = {
   gicr: { base: 0x080a_0000, size: 0x00f6_0000 },
   pl011: { base: 0x0900_0000, size: 0x1000 },
   pl031: { base: 0x0901_0000, size: 0x1000 },
-  ram: { base: 0x4000_0000, size: 0xff_0000_0000 },
+  /** 32-bit window of PCI memory, addresses as on the bus. */
+  pciMem32: { base: 0x1000_0000, size: 0x2eff_0000 },
+  /** PCI I/O ports 0 to 0xffff; aligned to 64 KiB, so that any guest can map it (IOW-3). */
+  pciIo: { base: 0x3eff_0000, size: 0x1_0000 },
+  ram: { base: 0x4000_0000, size: 0x3f_c000_0000 },
+  /** Configuration space of buses 0 to 255. */
+  pciEcam: { base: 0x40_1000_0000, size: 0x1000_0000 },
+  /** 64-bit window of PCI memory. */
+  pciMem64: { base: 0x80_0000_0000, size: 0x80_0000_0000 },
 } as const satisfies Record<string, AddressRange>;
 
 /** Shared peripheral interrupts of arm-virt, counted from 0 (INTID 32). */
-export const ARM_VIRT_SPI = { pl011: 1, pl031: 2, v2m: 48, v2mCount: 64 } as const;
+export const ARM_VIRT_SPI = {
+  pl011: 1,
+  pl031: 2,
+  /** INTA; INTB to INTD are the next three. */
+  pciIntx: 3,
+  v2m: 48,
+  v2mCount: 64,
+} as const;
 
 /** Number of shared peripheral interrupts. */
 export const ARM_VIRT_SPIS = 256;

@@ -12,6 +12,18 @@ export interface ArmVirtTree {
   readonly initrd?: { readonly start: number; readonly end: number } | undefined;
   /** For /chosen/rng-seed; 64 bytes or none. */
   readonly seed?: Uint8Array | undefined;
+  /** Pins on the root bus, and the highest bus number that the guest may assign. */
+  readonly pci: { readonly pins: readonly PciPin[]; readonly lastBus: number };
+}
+
+/** An interrupt pin of a device on the root bus and the interrupt that it comes out at. */
+export interface PciPin {
+  /** Device number, 0 to 31. */
+  readonly device: number;
+  /** 1 to 4 for INTA to INTD. */
+  readonly pin: number;
+  /** Shared peripheral interrupt, counted from 0. */
+  readonly spi: number;
 }
 
 // Interrupt specifiers of arm,gic-v3 (devicetree binding interrupt-controller/arm,gic-v3.yaml).
@@ -29,8 +41,9 @@ export function armVirtTree(tree: ArmVirtTree): Uint8Array {
   const root = new FdtNode();
   root.string('compatible', 'linux,dummy-virt').string('model', 'tsvisor arm-virt');
   root.u32('#address-cells', 2).u32('#size-cells', 2);
-  const gic = interruptController(root, tree);
+  const { gic, msi } = interruptController(root, tree);
   root.u32('interrupt-parent', gic);
+  pciHost(root, tree, gic, msi);
 
   // GICv2 has the CPUs that a private interrupt goes to in bits 15:8 of the flags.
   const ppiFlags = LEVEL_HIGH | (tree.gic === 2 ? ((1 << tree.cpus) - 1) << 8 : 0);
@@ -91,7 +104,50 @@ export function armVirtTree(tree: ArmVirtTree): Uint8Array {
   return encodeFdt(root);
 }
 
-function interruptController(root: FdtNode, tree: ArmVirtTree): FdtNode {
+// Space codes of a PCI address's first cell (IEEE 1275 PCI binding section 2.1.4).
+const PCI_IO = 0x0100_0000;
+const PCI_MEM32 = 0x0200_0000;
+const PCI_MEM64 = 0x0300_0000;
+
+/** The host bridge (devicetree binding pci/host-generic-pci.yaml; DT-1 to DT-7). Guests assign buses and addresses. */
+function pciHost(root: FdtNode, { gic: version, pci }: ArmVirtTree, gic: FdtNode, msi: FdtNode): void {
+  const { pciEcam, pciIo, pciMem32, pciMem64 } = ARM_VIRT;
+  const pair = (n: number) => [Math.floor(n / 2 ** 32), n % 2 ** 32];
+  const range = (space: number, bus: number, { base, size }: { base: number; size: number }) => [
+    space,
+    ...pair(bus),
+    ...pair(base),
+    ...pair(size),
+  ];
+  const node = root
+    .child(`pcie@${pciEcam.base.toString(16)}`)
+    .string('compatible', 'pci-host-ecam-generic')
+    .string('device_type', 'pci')
+    .u32('#address-cells', 3)
+    .u32('#size-cells', 2)
+    .u32('#interrupt-cells', 1)
+    .u32('linux,pci-domain', 0)
+    .u32('bus-range', 0, pci.lastBus)
+    .u64('reg', pciEcam.base, pciEcam.size)
+    .u32(
+      'ranges',
+      ...range(PCI_IO, 0, pciIo),
+      ...range(PCI_MEM32, pciMem32.base, pciMem32),
+      ...range(PCI_MEM64, pciMem64.base, pciMem64),
+    )
+    .empty('dma-coherent');
+  // The ITS tells devices apart by their requester ids (DT-7); a GICv2m frame does not.
+  if (version === 3) node.u32('msi-map', 0, msi, 0, 0x1_0000);
+  else node.u32('msi-parent', msi);
+  if (pci.pins.length === 0) return;
+  node.u32('interrupt-map-mask', 0xf800, 0, 0, 7);
+  node.u32(
+    'interrupt-map',
+    ...pci.pins.flatMap(({ device, pin, spi }) => [device << 11, 0, 0, pin, gic, 0, 0, SPI, spi, LEVEL_HIGH]),
+  );
+}
+
+function interruptController(root: FdtNode, tree: ArmVirtTree): { gic: FdtNode; msi: FdtNode } {
   const { gicd, gicc, gicr, gicv2m, its } = ARM_VIRT;
   const node = root.child(`intc@${gicd.base.toString(16)}`);
   node.u32('#interrupt-cells', 3).empty('interrupt-controller');
@@ -99,21 +155,21 @@ function interruptController(root: FdtNode, tree: ArmVirtTree): FdtNode {
   if (tree.gic === 3) {
     node.string('compatible', 'arm,gic-v3').u64('reg', gicd.base, gicd.size, gicr.base, tree.cpus * 0x2_0000);
     node.u32('#redistributor-regions', 1);
-    node
+    const msi = node
       .child(`its@${its.base.toString(16)}`)
       .string('compatible', 'arm,gic-v3-its')
       .empty('msi-controller')
       .u32('#msi-cells', 1)
       .u64('reg', its.base, its.size);
-  } else {
-    node.string('compatible', 'arm,cortex-a15-gic').u64('reg', gicd.base, gicd.size, gicc.base, gicc.size);
-    node
-      .child(`v2m@${gicv2m.base.toString(16)}`)
-      .string('compatible', 'arm,gic-v2m-frame')
-      .empty('msi-controller')
-      .u64('reg', gicv2m.base, gicv2m.size)
-      .u32('arm,msi-base-spi', ARM_VIRT_SPI.v2m + 32)
-      .u32('arm,msi-num-spis', ARM_VIRT_SPI.v2mCount);
+    return { gic: node, msi };
   }
-  return node;
+  node.string('compatible', 'arm,cortex-a15-gic').u64('reg', gicd.base, gicd.size, gicc.base, gicc.size);
+  const msi = node
+    .child(`v2m@${gicv2m.base.toString(16)}`)
+    .string('compatible', 'arm,gic-v2m-frame')
+    .empty('msi-controller')
+    .u64('reg', gicv2m.base, gicv2m.size)
+    .u32('arm,msi-base-spi', ARM_VIRT_SPI.v2m + 32)
+    .u32('arm,msi-num-spis', ARM_VIRT_SPI.v2mCount);
+  return { gic: node, msi };
 }

@@ -12,16 +12,21 @@ import { createTrng } from '../devices/psci/trng.ts';
 import { A64Engine } from '../engines/emu/a64/engine.ts';
 import { createGicV2 } from '../engines/emu/gic/gicv2.ts';
 import { createGicV3 } from '../engines/emu/gic/gicv3.ts';
-import type { CpuInterface, ExitSink } from '../engines/engine.ts';
+import type { CpuInterface, CpuInterruptWires, ExitSink } from '../engines/engine.ts';
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
+import type { PciFunctionInfo } from '../pci/report.ts';
 import { createHostClock } from '../time/host-clock.ts';
+import type { Clock } from '../time/types.ts';
 import { createVirtualClock } from '../time/virtual-clock.ts';
+import { VmError } from '../util/errors.ts';
 import { hex } from '../util/hex.ts';
 import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
 import { armVirtTree } from './arm-virt-fdt.ts';
-import type { ExitReason, Machine, MachineConfig, MachineEvents, MachineInfo } from './machine.ts';
+import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './device-builder.ts';
+import type { DeviceConfig, ExitReason, Machine, MachineConfig, MachineEvents, MachineInfo } from './machine.ts';
+import { PciRoot } from './pci-root.ts';
 
 /** The guest's system counter: 62.5 MHz, 16 ns a tick, as on QEMU's board. */
 const COUNTER_HZ = 62_500_000;
@@ -46,12 +51,15 @@ export class ArmVirt implements Machine {
   readonly #kernel: LoadedKernel | undefined;
   #consoleRoom: (() => void) | undefined;
   #ended = false;
+  #stepping = false;
   #unhandled = 0;
   #mpidrs: bigint[];
   #seeds = 0;
+  readonly #pci: PciRoot;
+  readonly #devices: BuiltDevice[] = [];
 
-  /** @throws VmError when the kernel is none, or the guest does not fit. */
-  constructor(config: MachineConfig, events: MachineEvents) {
+  /** A machine without PCI devices and without a guest. @throws VmError when the kernel is none. */
+  private constructor(config: MachineConfig, events: MachineEvents) {
     this.#config = config;
     this.#events = events;
     this.#kernel = config.kernel === undefined ? undefined : loadKernel(config.kernel);
@@ -84,15 +92,44 @@ export class ArmVirt implements Machine {
     this.#rtc = new Pl031({ irq: this.#gic.line(ARM_VIRT_SPI.pl031), clock: this.#engine.clock });
     this.#map(ARM_VIRT.pl011, this.#uart);
     this.#map(ARM_VIRT.pl031, this.#rtc);
+    this.#pci = new PciRoot({
+      bus: this.#bus,
+      memory: this.#engine.memory,
+      slots: this.#engine.slots,
+      interrupts: this.#gic,
+      events,
+      trace: config.trace.includes('pci'),
+    });
     this.#addHypercalls();
-    this.#boot();
+  }
+
+  /**
+   * Builds the devices of the configuration, loads the guest and powers the first vCPU on.
+   * @throws VmError when a device's host side cannot be had, or the guest does not fit.
+   */
+  static async create(config: MachineConfig, events: MachineEvents): Promise<ArmVirt> {
+    const machine = new ArmVirt(config, events);
+    try {
+      for (const device of config.devices) {
+        const built = await buildDevice(device, machine.#environment());
+        machine.#devices.push(built);
+        machine.#pci.host.add(built.function);
+      }
+      machine.#boot();
+    } catch (e) {
+      await machine.close();
+      throw e;
+    }
+    return machine;
   }
 
   step(): 'yield' | 'idle' | 'stopped' {
     if (this.#ended) return 'stopped';
+    this.#stepping = true;
     this.#engine.clock.runDue();
     const result = this.#engine.step(STEP_NS);
     this.#uart.flush();
+    this.#stepping = false;
     return this.#ended ? 'stopped' : result;
   }
 
@@ -119,6 +156,7 @@ export class ArmVirt implements Machine {
     this.#gic.reset();
     this.#uart.reset();
     this.#rtc.reset();
+    this.#pci.host.reset();
     this.#engine.reset();
     this.#ended = false;
     this.#boot();
@@ -158,9 +196,66 @@ export class ArmVirt implements Machine {
     };
   }
 
+  pci(): PciFunctionInfo[] {
+    return this.#pci.report();
+  }
+
+  async plug(device: DeviceConfig): Promise<void> {
+    throw new VmError('ERR_PCI_SLOT', `${device.name}: there is no free slot`);
+  }
+
+  async unplug(name: string): Promise<void> {
+    throw new VmError('ERR_PCI_SLOT', `${name}: there is no such device in a slot`);
+  }
+
+  expectsIo(): boolean {
+    return this.#devices.some(d => d.expectsIo?.() ?? false);
+  }
+
+  async close(): Promise<void> {
+    for (const d of this.#devices.splice(0)) await d.close?.();
+  }
+
   /** Engine internals for tests and debuggers. */
   get engine(): A64Engine {
     return this.#engine;
+  }
+
+  /** A vCPU's interrupt that comes between two steps, from the host's side of a device, ends the sleep of an idle machine. */
+  #wires(): CpuInterruptWires {
+    return {
+      setIrq: (cpu, irq, fiq) => {
+        this.#engine.setIrq(cpu, irq, fiq);
+        if ((irq || fiq) && !this.#stepping) this.#events.wake?.();
+      },
+    };
+  }
+
+  /** The machine's clock for devices: a timer that is set between two steps may be the next thing to happen. */
+  #deviceClock(): Clock {
+    const { clock } = this.#engine;
+    return {
+      nowNs: () => clock.nowNs(),
+      wall: () => clock.wall(),
+      at: (ns, f) => {
+        const timer = clock.at(ns, f);
+        if (!this.#stepping) this.#events.wake?.();
+        return timer;
+      },
+    };
+  }
+
+  #environment(): DeviceEnvironment {
+    const { cpus, seed, clock } = this.#config;
+    return {
+      memory: this.#engine.memory,
+      slots: this.#engine.slots,
+      clock: this.#deviceClock(),
+      events: this.#events,
+      cpus,
+      entropy: createEntropy(this.#deterministic ? `devices ${seed ?? 0} ${this.#devices.length}` : undefined),
+      deterministic: clock === 'virtual',
+    };
   }
 
   #end(reason: ExitReason, detail?: string): void {
@@ -180,7 +275,7 @@ export class ArmVirt implements Machine {
       cpus: this.#config.cpus,
       spis: ARM_VIRT_SPIS,
       memory: this.#engine.memory,
-      wires: this.#engine,
+      wires: this.#wires(),
       mpidr: cpu => this.#engine.mpidr(cpu),
       its: true,
       itsAddress: ARM_VIRT.its.base,
@@ -196,7 +291,7 @@ export class ArmVirt implements Machine {
     const gic = createGicV2({
       cpus: this.#config.cpus,
       spis: ARM_VIRT_SPIS,
-      wires: this.#engine,
+      wires: this.#wires(),
       currentCpu: () => this.#currentCpu,
       v2m: { base: ARM_VIRT_SPI.v2m + 32, count: ARM_VIRT_SPI.v2mCount, address: ARM_VIRT.gicv2m.base },
     });
@@ -266,7 +361,8 @@ export class ArmVirt implements Machine {
     const { memory } = this.#engine;
     const { initrd, params, memoryBytes, cpus, gic, seed } = this.#config;
     const entropy = createEntropy(this.#deterministic ? `fdt ${seed ?? 0} ${this.#seeds++}` : undefined);
-    const tree = { cpus, gic, ramBytes: memoryBytes, params, seed: entropy(64) };
+    const pci = { pins: this.#pci.pins(), lastBus: this.#pci.lastBus };
+    const tree = { cpus, gic, ramBytes: memoryBytes, params, seed: entropy(64), pci };
     // The initrd's place does not change the size of the tree.
     const size = armVirtTree({ ...tree, initrd: initrd && { start: 0, end: 0 } }).length;
     const placed = placeArm64({

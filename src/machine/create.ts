@@ -3,7 +3,7 @@ import { ArmVirt } from './arm-virt.ts';
 import type { CreateMachine } from './machine.ts';
 
 /** Builds the machine that a configuration names. See {@link CreateMachine}. */
-export const createMachine: CreateMachine = async (config, events) => new ArmVirt(config, events);
+export const createMachine: CreateMachine = (config, events) => ArmVirt.create(config, events);
 
 /** What can be done before the configuration is known. */
 export const prepare: () => void = warmUpCore;

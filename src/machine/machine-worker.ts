@@ -5,7 +5,15 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import type { CreateMachine, ExitReason, Machine, MachineConfig } from './machine.ts';
-import { CONSOLE_WINDOW, type FromWorker, type ToWorker, toPlainError, type WorkerStart } from './protocol.ts';
+import {
+  type Answers,
+  CONSOLE_WINDOW,
+  type FromWorker,
+  type Question,
+  type ToWorker,
+  toPlainError,
+  type WorkerStart,
+} from './protocol.ts';
 
 /** Sleeps up to this long block the thread: a timer of the event loop is exact to a millisecond only. */
 const SHORT_SLEEP_MS = 2;
@@ -70,6 +78,8 @@ class Runner {
       trace: line => {
         this.#traceLines.push(line);
       },
+      wake: () => this.#resume(),
+      report: event => send({ type: 'report', event }),
     });
     this.#machine = machine;
     machine.onConsoleRoom(() => {
@@ -110,10 +120,29 @@ class Runner {
         machine.reset();
         break;
       case 'ask':
-        send({ type: 'answer', id: m.id, value: m.what === 'info' ? machine.info() : machine.memoryHash() });
+        this.#answer(m.id, m.question).catch(e => send({ type: 'refused', id: m.id, error: toPlainError(e) }));
         break;
     }
     this.#resume();
+  }
+
+  async #answer(id: number, q: Question): Promise<void> {
+    const machine = this.#machine!;
+    let value: Answers[keyof Answers];
+    switch (q.what) {
+      case 'info':
+      case 'memoryHash':
+      case 'pci':
+        value = machine[q.what]();
+        break;
+      case 'plug':
+        await machine.plug(q.device);
+        break;
+      case 'unplug':
+        await machine.unplug(q.name);
+        break;
+    }
+    if (!this.#ended) send({ type: 'answer', id, value });
   }
 
   /** Any error from here on is ours: the guest's mistakes never throw. */
@@ -176,7 +205,8 @@ class Runner {
         }
         return;
       }
-      if (ms > 0) Atomics.wait(wake, 0, this.#seen, ms);
+      // While a disk or a socket may answer, turns of the event loop take the place of sleep.
+      if (ms > 0 && !machine.expectsIo()) Atomics.wait(wake, 0, this.#seen, ms);
     }
     this.#resume();
   }
@@ -195,6 +225,14 @@ class Runner {
     clearTimeout(this.#timer);
     const machine = this.#machine!;
     this.#flush();
+    // What the devices have open on the host is written out first; a failure there is the VM's.
+    void machine.close().then(
+      () => this.#sayExit(machine, error),
+      e => this.#sayExit(machine, error ?? e),
+    );
+  }
+
+  #sayExit(machine: Machine, error: unknown): void {
     const ok = error === undefined;
     send({
       type: 'exit',

@@ -1,3 +1,6 @@
+import type { BarMove } from '../pci/bar-mapper.ts';
+import type { PciFunctionInfo } from '../pci/report.ts';
+
 /**
  * The seam between a machine (buses, devices, engine) and what drives it: machine-worker.ts inside the VM's Worker,
  * or a test. A machine has one thread; none of these methods may be called from two.
@@ -5,6 +8,67 @@
 
 /** Why a machine ended. 'reset' and 'shutdown' are the guest's own wish (PSCI), 'killed' is the host's. */
 export type ExitReason = 'shutdown' | 'reset' | 'crash' | 'killed';
+
+/** A disk: a raw image, or an overlay over one. */
+export interface DiskConfig {
+  readonly kind: 'disk';
+  readonly name: string;
+  readonly path: string;
+  readonly readOnly: boolean;
+  /** Copy-on-write file that takes all changes; `path` stays as it is. */
+  readonly cow: string | undefined;
+}
+
+/** A connection of a host's port to a guest's. */
+export interface ForwardConfig {
+  readonly protocol: 'tcp' | 'udp';
+  readonly hostAddress: string;
+  /** 0: any free one. */
+  readonly hostPort: number;
+  readonly guestPort: number;
+}
+
+/** A network interface. */
+export type NetConfig = { readonly kind: 'net'; readonly name: string; readonly mac: string } & (
+  | { readonly backend: 'user'; readonly forwards: readonly ForwardConfig[] }
+  | { readonly backend: 'tap'; readonly interface: string }
+);
+
+/** A socket between host and guest. */
+export interface VsockConfig {
+  readonly kind: 'vsock';
+  readonly name: string;
+  /** The guest's context id, 3 or more. */
+  readonly cid: number;
+}
+
+/** A folder of the host. */
+export interface ShareConfig {
+  readonly kind: 'share';
+  readonly name: string;
+  readonly directory: string;
+  readonly tag: string;
+  readonly readOnly: boolean;
+}
+
+/** A device of the user's, or one of the test devices by name. */
+export interface ModuleConfig {
+  readonly kind: 'module';
+  readonly name: string;
+  /** 'edu', 'pci-testdev', or a path. */
+  readonly module: string;
+  readonly options: unknown;
+}
+
+/** Everything that can be plugged into the PCI bus. */
+export type DeviceConfig =
+  | DiskConfig
+  | NetConfig
+  | VsockConfig
+  | ShareConfig
+  | ModuleConfig
+  | { readonly kind: 'rng'; readonly name: string }
+  | { readonly kind: 'balloon'; readonly name: string };
 
 /** A machine's configuration after every default and every `auto` has been resolved. */
 export interface MachineConfig {
@@ -26,6 +90,10 @@ export interface MachineConfig {
   readonly seed?: number;
   /** Topics to report through {@link MachineEvents.trace}, e.g. 'mmio', 'hypercall'. */
   readonly trace: readonly string[];
+  /** On the root bus, in this order. */
+  readonly devices: readonly DeviceConfig[];
+  /** PCI Express slots for devices that come later, 0 to 16. */
+  readonly pciSlots: number;
 }
 
 /** What a machine tells its driver; all of it is called on the machine's thread, during create() or step(). */
@@ -37,7 +105,24 @@ export interface MachineEvents {
   /** One line for the host's user, e.g. about a guest that uses something unimplemented. */
   log(line: string): void;
   trace?(line: string): void;
+  /** An interrupt is waiting that was raised between two steps: an idle machine has something to run. */
+  wake?(): void;
+  /** What a program may want to follow. */
+  report?(event: MachineReport): void;
 }
+
+/** Something that happened in a machine. Plain data. */
+export type MachineReport =
+  | ({ readonly type: 'bar-moved' } & BarMove)
+  /** A device's own code threw; it answers nothing any more. */
+  | {
+      readonly type: 'device-failed';
+      readonly name: string;
+      readonly message: string;
+      readonly stack: string | undefined;
+    }
+  /** A port of the host leads into the guest. */
+  | { readonly type: 'forward'; readonly name: string; readonly forward: ForwardConfig };
 
 /** State of one vCPU, see {@link MachineInfo}. */
 export interface VcpuInfo {
@@ -81,6 +166,22 @@ export interface Machine {
   /** SHA-256 (hex) of guest memory, the proof that two deterministic runs ended alike. */
   memoryHash(): string;
   info(): MachineInfo;
+  /** Every function of the PCI bus. */
+  pci(): PciFunctionInfo[];
+  /**
+   * Plugs a device into a free slot of a running machine.
+   * @throws VmError ERR_PCI_SLOT without one; what the device's host side says.
+   */
+  plug(device: DeviceConfig): Promise<void>;
+  /**
+   * Asks the guest to let go of a device and resolves when it has.
+   * @throws VmError ERR_PCI_SLOT when no slot has it.
+   */
+  unplug(name: string): Promise<void>;
+  /** True while files or sockets may answer at any moment: the event loop must not be held up then. */
+  expectsIo(): boolean;
+  /** Writes out and closes what the devices have open on the host; the machine has ended. */
+  close(): Promise<void>;
   /** A word in shared memory; any thread that stores 1 into element 0 ends the running step soon. */
   readonly kickWord?: Int32Array;
 }

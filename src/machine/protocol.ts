@@ -1,7 +1,8 @@
 /** Messages between a Vm (the user's thread) and its machine Worker. */
 
+import type { PciFunctionInfo } from '../pci/report.ts';
 import { type ErrorCode, VmError } from '../util/errors.ts';
-import type { ExitReason, MachineConfig, MachineInfo } from './machine.ts';
+import type { DeviceConfig, ExitReason, MachineConfig, MachineInfo, MachineReport } from './machine.ts';
 
 /** What the Worker is started with (`workerData`). */
 export interface WorkerStart {
@@ -21,7 +22,22 @@ export type ToWorker =
   | { readonly type: 'consumed'; readonly bytes: number }
   | { readonly type: 'stop' }
   | { readonly type: 'reset' }
-  | { readonly type: 'ask'; readonly id: number; readonly what: 'info' | 'memoryHash' };
+  | { readonly type: 'ask'; readonly id: number; readonly question: Question };
+
+/** What a Vm may ask of its machine; the answers are {@link Answers}. */
+export type Question =
+  | { readonly what: 'info' | 'memoryHash' | 'pci' }
+  | { readonly what: 'plug'; readonly device: DeviceConfig }
+  | { readonly what: 'unplug'; readonly name: string };
+
+/** The answer to each {@link Question}. */
+export interface Answers {
+  readonly info: MachineInfo;
+  readonly memoryHash: string;
+  readonly pci: readonly PciFunctionInfo[];
+  readonly plug: undefined;
+  readonly unplug: undefined;
+}
 
 /** Worker to Vm. */
 export type FromWorker =
@@ -32,7 +48,9 @@ export type FromWorker =
   | { readonly type: 'inputTaken' }
   | { readonly type: 'log'; readonly line: string }
   | { readonly type: 'trace'; readonly lines: readonly string[] }
-  | { readonly type: 'answer'; readonly id: number; readonly value: MachineInfo | string }
+  | { readonly type: 'report'; readonly event: MachineReport }
+  | { readonly type: 'answer'; readonly id: number; readonly value: Answers[keyof Answers] }
+  | { readonly type: 'refused'; readonly id: number; readonly error: PlainError }
   | {
       readonly type: 'exit';
       readonly reason: ExitReason;

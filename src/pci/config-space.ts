@@ -96,9 +96,10 @@ export class ConfigSpace {
     return changed;
   }
 
-  /** Marks the registers as they are now as what reset() goes back to. */
-  seal(): void {
-    this.#initial = this.bytes.slice();
+  /** Marks the registers as they are now, or the byte at `offset` alone, as what reset() goes back to. */
+  seal(offset?: number): void {
+    if (offset === undefined || this.#initial === undefined) this.#initial = this.bytes.slice();
+    else this.#initial[offset] = this.bytes[offset]!;
   }
 
   /** Puts every byte back to what it was at seal(). No effect is applied: what follows from a reset is the caller's. */

@@ -231,7 +231,11 @@ export class PciFunction implements CapabilityHost {
     this.bus = bus;
     this.devfn = devfn;
     this.#host = host;
-    for (const c of this.capabilities) c.placed?.(bus.bridge !== undefined);
+    this.config.reset();
+    for (const c of this.capabilities) {
+      c.reset?.();
+      c.placed?.(bus.bridge !== undefined);
+    }
     this.config.seal();
     this.decodeChanged();
     this.interruptsChanged();

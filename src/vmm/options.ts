@@ -1,10 +1,12 @@
 import { inspect } from 'node:util';
+import type { DeviceConfig } from '../machine/machine.ts';
 import { VmError } from '../util/errors.ts';
+import { type DeviceOptions, resolveDevices } from './device-options.ts';
 import { nearest } from './nearest.ts';
 import { formatSize, parseSize } from './units.ts';
 
 /** What a virtual machine is made of. The same names are the keys of a configuration file and the CLI's long flags. */
-export interface VmOptions {
+export interface VmOptions extends DeviceOptions {
   /** Path or bytes of a kernel: arm64 Image, Image.gz, EFI zboot, or an ELF of a bare-metal guest. */
   kernel: string | Uint8Array;
   /** Path or bytes of an initial RAM disk. */
@@ -31,6 +33,8 @@ export interface VmOptions {
   trace?: readonly TraceTopic[] | undefined;
   /** Seed of all randomness the guest sees, 0 to 2^53-1. Default: the host's entropy, or 0 with the virtual clock. */
   seed?: number | undefined;
+  /** PCI Express slots for devices that are plugged into a running guest, 0 to 16. Default {@link DEFAULT_SLOTS}. */
+  slots?: number | undefined;
 }
 
 /** {@link VmOptions} checked, with every default filled in. */
@@ -48,10 +52,12 @@ export interface ResolvedOptions {
   readonly name: string | undefined;
   readonly trace: readonly TraceTopic[];
   readonly seed: number | undefined;
+  readonly devices: readonly DeviceConfig[];
+  readonly slots: number;
 }
 
 /** What can be traced. */
-export const TRACE_TOPICS = ['mmio', 'hypercall'] as const;
+export const TRACE_TOPICS = ['mmio', 'hypercall', 'pci'] as const;
 export type TraceTopic = (typeof TRACE_TOPICS)[number];
 
 /** Console on the PL011, from the first message on; a panic restarts, which ends the machine, instead of spinning. */
@@ -61,6 +67,9 @@ export const MAX_EMULATED_RAM = 4009 * 2 ** 20;
 /** No guest that we load runs in less. */
 export const MIN_RAM = 2 ** 20;
 
+/** Slots that are there unless asked otherwise; each costs the guest some milliseconds when it boots. */
+export const DEFAULT_SLOTS = 2;
+
 /** How an option is checked, and how it looks on the command line. */
 export interface OptionSpec {
   readonly description: string;
@@ -69,7 +78,7 @@ export interface OptionSpec {
   /** Placeholder of the value in the help. */
   readonly value: string;
   /** What a flag's text stands for; default: itself. */
-  readonly kind?: 'number' | 'list';
+  readonly kind?: 'number' | 'list' | 'flag' | 'repeat';
   /** What is wrong with a value that is not undefined, to follow the value in a message; undefined: nothing. */
   check(value: unknown): string | undefined;
 }
@@ -89,6 +98,12 @@ function whole(low: number, high: number): (value: unknown) => string | undefine
       : `must be a whole number, ${range}`;
 }
 
+/** Texts and objects that device-options.ts takes apart, one or several. */
+const specs = (v: unknown) => {
+  const one = (s: unknown) => (typeof s === 'string' && s !== '') || (typeof s === 'object' && s !== null);
+  return (Array.isArray(v) ? v.every(one) : one(v)) ? undefined : 'must be a text or an object, or a list of them';
+};
+const flag = (v: unknown) => (typeof v === 'boolean' ? undefined : 'must be true or false');
 const string = (v: unknown) => (typeof v === 'string' ? undefined : 'must be a string');
 const file = (v: unknown) =>
   (typeof v === 'string' && v !== '') || v instanceof Uint8Array ? undefined : 'must be a path or a Uint8Array';
@@ -156,6 +171,41 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     kind: 'number',
     check: whole(0, Number.MAX_SAFE_INTEGER),
   },
+  disk: {
+    description: 'disk: FILE[,ro|,cow=FILE]; repeat for more',
+    short: 'd',
+    value: 'spec',
+    kind: 'repeat',
+    check: specs,
+  },
+  net: {
+    description: 'network: user[,forward=[tcp|udp:][ADDRESS:]PORT:GUESTPORT], tap=NAME or none (default: none)',
+    short: 'n',
+    value: 'spec',
+    kind: 'repeat',
+    check: specs,
+  },
+  rng: { description: 'a source of randomness', value: '', kind: 'flag', check: flag },
+  balloon: { description: 'a memory balloon', value: '', kind: 'flag', check: flag },
+  vsock: {
+    description: 'a socket device with this context id',
+    value: 'cid',
+    kind: 'number',
+    check: whole(3, 0xffff_fffe),
+  },
+  share: { description: 'folder for the guest: DIR,TAG[,ro]', value: 'spec', kind: 'repeat', check: specs },
+  pci: {
+    description: 'PCI device: a module of yours, edu or pci-testdev',
+    value: 'module',
+    kind: 'repeat',
+    check: specs,
+  },
+  slots: {
+    description: `slots for devices that are plugged in later, 0 to 16 (default: ${DEFAULT_SLOTS})`,
+    value: 'count',
+    kind: 'number',
+    check: whole(0, 16),
+  },
 };
 
 /** Names of all options, in the order of the help. */
@@ -202,6 +252,8 @@ export function resolveOptions(options: unknown): ResolvedOptions {
     trace: o.trace ?? [],
     // A deterministic run must not take its seed from the host.
     seed: o.seed ?? (clock === 'virtual' ? 0 : undefined),
+    devices: resolveDevices(o),
+    slots: o.slots ?? DEFAULT_SLOTS,
   };
 }
 

@@ -2,8 +2,15 @@ import { EventEmitter } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
-import type { ExitReason, MachineConfig, MachineInfo } from '../machine/machine.ts';
-import { type FromWorker, fromPlainError, type ToWorker, type WorkerStart } from '../machine/protocol.ts';
+import type { ExitReason, MachineConfig, MachineInfo, MachineReport } from '../machine/machine.ts';
+import {
+  type Answers,
+  type FromWorker,
+  fromPlainError,
+  type Question,
+  type ToWorker,
+  type WorkerStart,
+} from '../machine/protocol.ts';
 import { VmError } from '../util/errors.ts';
 import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
@@ -43,6 +50,12 @@ export interface VmEvents {
   log: [line: string];
   /** A line about a topic of {@link VmOptions.trace}. */
   trace: [line: string];
+  /** The guest has moved, mapped or unmapped a BAR. */
+  'bar-moved': [move: Extract<MachineReport, { type: 'bar-moved' }>];
+  /** A device's own code threw; the device answers nothing any more, the VM lives. */
+  'device-failed': [failure: Extract<MachineReport, { type: 'device-failed' }>];
+  /** A port of the host leads into the guest. */
+  forward: [forward: Extract<MachineReport, { type: 'forward' }>];
 }
 
 export interface CreateOptions {
@@ -57,8 +70,8 @@ const STOP_GRACE_MS = 2000;
 /** Where a panic is looked for when the guest has reset itself. */
 const PANIC_WINDOW = 16 * 1024;
 
-interface Question {
-  resolve(value: MachineInfo | string): void;
+interface Asked {
+  resolve(value: Answers[keyof Answers]): void;
   reject(e: Error): void;
 }
 
@@ -82,7 +95,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   readonly #transcript = new Transcript();
   readonly #file: WriteStream | undefined;
   readonly #inputs: (() => void)[] = [];
-  readonly #questions = new Map<number, Question>();
+  readonly #questions = new Map<number, Asked>();
   #kickWord: Int32Array | undefined;
   #state: VmState = 'created';
   #info: MachineInfo | undefined;
@@ -247,7 +260,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
 
   /** The VM's vital signs; after its end, the last ones. */
   async info(): Promise<VmInfo> {
-    const m = this.#state === 'ended' ? this.#info : ((await this.#ask('info')) as MachineInfo);
+    const m = this.#state === 'ended' ? this.#info : await this.#ask({ what: 'info' });
     if (m === undefined) throw new VmError('ERR_STATE', 'the VM ended before it could tell anything about itself');
     return this.#vmInfo(m);
   }
@@ -259,7 +272,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   async memoryHash(): Promise<string> {
     if (this.#exit?.memoryHash !== undefined) return this.#exit.memoryHash;
     this.#mustLive('hashed');
-    return (await this.#ask('memoryHash')) as string;
+    return await this.#ask({ what: 'memoryHash' });
   }
 
   /** Kills the VM and waits for its end. */
@@ -283,12 +296,12 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     Atomics.notify(this.#wake, 0);
   }
 
-  #ask(what: 'info' | 'memoryHash'): Promise<MachineInfo | string> {
+  #ask<Q extends Question>(question: Q): Promise<Answers[Q['what']]> {
     return new Promise((resolve, reject) => {
       const id = this.#nextQuestion++;
-      this.#questions.set(id, { resolve, reject });
+      this.#questions.set(id, { resolve: value => resolve(value as Answers[Q['what']]), reject });
       this.#worker.ref();
-      this.#send({ type: 'ask', id, what });
+      this.#send({ type: 'ask', id, question });
     });
   }
 
@@ -317,10 +330,14 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
       case 'trace':
         for (const line of m.lines) this.emit('trace', line);
         break;
+      case 'report':
+        this.#report(m.event);
+        break;
       case 'answer':
-        this.#questions.get(m.id)?.resolve(m.value);
-        this.#questions.delete(m.id);
-        if (this.#questions.size === 0 && this.#state === 'created') this.#worker.unref();
+        this.#answered(m.id)?.resolve(m.value);
+        break;
+      case 'refused':
+        this.#answered(m.id)?.reject(fromPlainError(m.error));
         break;
       case 'exit': {
         this.#info = m.info ?? this.#info;
@@ -336,6 +353,27 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
         this.#terminate();
         break;
       }
+    }
+  }
+
+  #answered(id: number): Asked | undefined {
+    const asked = this.#questions.get(id);
+    this.#questions.delete(id);
+    if (this.#questions.size === 0 && this.#state === 'created') this.#worker.unref();
+    return asked;
+  }
+
+  #report(event: MachineReport): void {
+    switch (event.type) {
+      case 'bar-moved':
+        this.emit(event.type, event);
+        break;
+      case 'device-failed':
+        this.emit(event.type, event);
+        break;
+      case 'forward':
+        this.emit(event.type, event);
+        break;
     }
   }
 
@@ -424,6 +462,8 @@ async function makeConfig(
     gic: o.gic,
     ...(o.seed === undefined ? {} : { seed: o.seed }),
     trace: o.trace,
+    devices: o.devices,
+    pciSlots: o.slots,
   };
   return { config, transfer };
 }

@@ -14,7 +14,7 @@ export interface GuestRun {
 const [image, params = ''] = process.argv.slice(2);
 let console_ = '';
 let reason = '';
-const machine = new ArmVirt(
+const machine = await ArmVirt.create(
   {
     machine: 'arm-virt',
     engine: 'emu',
@@ -26,6 +26,8 @@ const machine = new ArmVirt(
     clock: 'host',
     gic: 3,
     trace: [],
+    devices: [],
+    pciSlots: 0,
   },
   {
     console: bytes => {

@@ -19,7 +19,7 @@ async function run(options: Pick<MachineConfig, 'cpus' | 'gic' | 'clock'> & { re
   let text = '';
   let reason: string | undefined;
   const log: string[] = [];
-  const machine = new ArmVirt(
+  const machine = await ArmVirt.create(
     {
       machine: 'arm-virt',
       engine: 'emu',
@@ -32,6 +32,8 @@ async function run(options: Pick<MachineConfig, 'cpus' | 'gic' | 'clock'> & { re
       gic: options.gic,
       seed: 1,
       trace: [],
+      devices: [],
+      pciSlots: 0,
     },
     {
       console: bytes => {

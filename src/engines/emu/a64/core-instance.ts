@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs';
 import { VmError } from '../../../util/errors.ts';
 import { PAGE_MAP_SIZE, RAM, REGION_COUNT, REGIONS } from './core/layout.ts';
 
+/** Memory of devices that guests may reach directly, behind RAM. Costs nothing until it is touched. */
+const DEVICE_MEMORY = 64 * 2 ** 20;
+
 /**
  * Largest guest RAM of the emulated engine in bytes: what a Wasm memory leaves beside the engine's own state. One Wasm page
  * less than 4 GiB: Node 20 cannot hand a SharedArrayBuffer of exactly 2^32 bytes to another thread.
@@ -37,6 +40,7 @@ export interface CoreExports {
   selectTables(): void;
   asidChanged(): void;
   tlbiAll(all: boolean): void;
+  regionsChanged(): void;
   flushDecoded(): void;
 }
 
@@ -46,6 +50,8 @@ export interface Core {
   /** The state area; offsets are those of core/layout.ts. */
   readonly view: DataView;
   readonly ram: Uint8Array;
+  /** For the memory of devices; less than DEVICE_MEMORY, or nothing, where RAM takes the room. */
+  readonly deviceMemory: Uint8Array;
   readonly exports: CoreExports;
 }
 
@@ -81,7 +87,10 @@ export function createCore(options: {
   const { ramBytes, ramBase, imports } = options;
   const hint = `Use at most ${Math.floor(MAX_RAM / 2 ** 20)}M with the emulated engine.`;
   if (ramBytes > MAX_RAM) throw new VmError('ERR_MEMORY_TOO_LARGE', `${ramBytes} bytes of RAM are too many`, { hint });
-  const pages = Math.ceil((RAM + ramBytes) / 65536);
+  const end = RAM + ramBytes;
+  // The page map reaches as far as RAM may, and decodes code in the memory of devices, too.
+  const deviceBytes = Math.min(DEVICE_MEMORY, RAM + MAX_RAM - end) & ~0xffff;
+  const pages = Math.ceil((end + deviceBytes) / 65536);
   let memory: WebAssembly.Memory;
   try {
     memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
@@ -105,6 +114,7 @@ export function createCore(options: {
     memory,
     view,
     ram: new Uint8Array(memory.buffer, RAM, ramBytes),
+    deviceMemory: new Uint8Array(memory.buffer, Math.ceil(end / 65536) * 65536, deviceBytes),
     exports: instance.exports as unknown as CoreExports,
   };
 }

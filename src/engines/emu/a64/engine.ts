@@ -1,10 +1,11 @@
 import type { Hypercall } from '../../../bus/hypercall.ts';
 import { createGuestMemory } from '../../../memory/guest-memory.ts';
-import type { GuestMemory } from '../../../memory/types.ts';
+import type { GuestMemory, MemorySlots } from '../../../memory/types.ts';
 import type { DrivenClock, VirtualClock } from '../../../time/types.ts';
 import type { CpuInterface, Engine, ExitSink, Vcpu, VcpuBoot } from '../../engine.ts';
 import * as L from './core/layout.ts';
 import { type Core, createCore } from './core-instance.ts';
+import { CoreMemorySlots } from './memory-slots.ts';
 
 /** Instructions of a slice: what passes at least between two looks at the timers. About 0.2 ms. */
 const SLICE = 50_000;
@@ -49,6 +50,7 @@ export class A64Engine implements Engine {
   readonly arch = 'aarch64';
   readonly counterHz: number;
   readonly memory: GuestMemory;
+  readonly slots: MemorySlots;
   readonly vcpus: readonly Vcpu[];
   readonly clock: DrivenClock;
   /** Set element 0 to 1 (atomically) to end the running step soon. */
@@ -68,6 +70,7 @@ export class A64Engine implements Engine {
     this.memory = createGuestMemory([
       { base: options.ramBase, size: options.ramBytes, kind: 'ram', bytes: this.#core.ram },
     ]);
+    this.slots = new CoreMemorySlots(this.#core);
     this.kickWord = new Int32Array(this.#core.memory.buffer, L.KICK, 1);
     this.vcpus = Array.from({ length: options.cpus }, (_, id) => this.#vcpu(id));
     this.reset();

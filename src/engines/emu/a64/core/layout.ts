@@ -10,7 +10,7 @@
  *   0x0010_0000  TLBs, CPU_TLB_SIZE for each vCPU
  *   0x0110_0000  page map: guest RAM page -> decoded page
  *   0x0150_0000  pool of decoded pages
- *   0x0560_0000  guest RAM (2 MiB aligned)
+ *   0x0560_0000  guest RAM (2 MiB aligned), then the memory of devices
  */
 export const MAX_CPUS = 8;
 export const CPU = 0x1000;
@@ -162,8 +162,10 @@ export const STOP = 0xa070; // u32: non-zero makes run() return EXIT_STOP
 export const KICK = 0xa074; // u32: any thread sets it (atomically) to end the running slice early
 export const GIC_SYSREGS = 0xa078; // u32: 1 = the machine has a GICv3 CPU interface
 export const REGION_COUNT = 0xa080; // u32
-export const REGIONS = 0xa090; // 8 x { base u64, size u64, host u32, flags u32 (bit 0: read-only) }
+export const REGIONS = 0xa090; // MAX_REGIONS x { base u64, size u64, host u32, flags u32 (bit 0: read-only) }
 export const REGION_SIZE = 24;
+/** Guest RAM and the memory of devices that guests reach directly; walked one by one when a TLB misses. */
+export const MAX_REGIONS = 64;
 
 export const CORE_TLBS = 0x0010_0000;
 export const CPU_TLB_SIZE = 0x0020_0000;

@@ -132,6 +132,15 @@ function flushCpu(cpu: u32): void {
   for (let b: u32 = 0; b < BANKS; b++) clearBank(bankAddress(cpu, b));
 }
 
+/**
+ * The regions of guest memory have changed, perhaps in the middle of an instruction's store: forgets every translation. The
+ * page that executes stays: its decoded operations are by host address, and the program counter follows from them.
+ */
+export function regionsChanged(): void {
+  const n = load<u32>(0, CPU_COUNT);
+  for (let c: u32 = 0; c < n; c++) flushCpu(c);
+}
+
 /** TLBI VMALLE1, ALLE1; `all`: the Inner Shareable form. */
 export function tlbiAll(all: bool): void {
   if (all) {

@@ -1,0 +1,182 @@
+import { resolve } from 'node:path';
+import type { DeviceConfig, DiskConfig, ForwardConfig, NetConfig, ShareConfig } from '../machine/machine.ts';
+import { VmError } from '../util/errors.ts';
+
+/** A disk: a raw image file or a block device. */
+export interface DiskOptions {
+  /** The image; its size is a multiple of 512 bytes. */
+  path: string;
+  /** Refuse writes. Default false. */
+  readOnly?: boolean | undefined;
+  /** Copy-on-write: all changes go to this file, which is made if it is not there; `path` stays as it is. */
+  cow?: string | undefined;
+}
+
+/** A network interface. */
+export interface NetOptions {
+  /** `'user'`: a network of the guest's own behind the host's sockets; `{ tap }`: a TAP interface of Linux. */
+  backend: 'user' | { tap: string };
+  /** Ports of the host that lead into the guest; `'user'` only. */
+  forward?: readonly ForwardOptions[] | undefined;
+  /** Default: 52:54:00:12:34:56 and counting. */
+  mac?: string | undefined;
+}
+
+/** A port of the host that leads into the guest. */
+export interface ForwardOptions {
+  protocol?: 'tcp' | 'udp' | undefined;
+  /** Default 127.0.0.1. */
+  hostAddress?: string | undefined;
+  /** 0: any free one, which the event `forward` tells. */
+  hostPort: number;
+  guestPort: number;
+}
+
+/** A folder of the host that the guest mounts by its tag: `mount -t virtiofs TAG /mnt`. */
+export interface ShareOptions {
+  directory: string;
+  tag: string;
+  readOnly?: boolean | undefined;
+}
+
+/** The parts of {@link VmOptions} that become PCI devices. */
+export interface DeviceOptions {
+  /** Disks: `'FILE[,ro|,cow=FILE]'` or an object, one or several; the guest sees them in this order. */
+  disk?: string | DiskOptions | readonly (string | DiskOptions)[] | undefined;
+  /** Network interfaces: `'user[,forward=...]'`, `'tap=NAME'`, or an object. Default: none. */
+  net?: string | NetOptions | readonly (string | NetOptions)[] | undefined;
+  /** A source of randomness. Default false. */
+  rng?: boolean | undefined;
+  /** A memory balloon. Default false. */
+  balloon?: boolean | undefined;
+  /** A socket device; the guest's context id, 3 or more. */
+  vsock?: number | undefined;
+  /** Folders of the host: `'DIR,TAG[,ro]'` or an object. */
+  share?: string | ShareOptions | readonly (string | ShareOptions)[] | undefined;
+  /** PCI devices: paths of modules that export one, or `'edu'` and `'pci-testdev'`. */
+  pci?: string | readonly string[] | undefined;
+}
+
+/** A list of one, or the list. */
+function many<T>(value: T | readonly T[] | undefined): readonly T[] {
+  if (value === undefined) return [];
+  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+}
+
+/**
+ * The devices of a machine in the order of the bus: disks, networks, the rest.
+ * @throws VmError ERR_USAGE for a text that is none of the forms in docs/cli.md.
+ */
+export function resolveDevices(o: DeviceOptions): DeviceConfig[] {
+  return [
+    ...many(o.disk).map((d, n) => resolveDisk(d, `disk${n}`)),
+    ...many(o.net)
+      .filter(n => n !== 'none')
+      .map((d, n) => resolveNet(d, n)),
+    ...(o.rng ? [{ kind: 'rng', name: 'rng' } as const] : []),
+    ...(o.balloon ? [{ kind: 'balloon', name: 'balloon' } as const] : []),
+    ...(o.vsock === undefined ? [] : [{ kind: 'vsock', name: 'vsock', cid: o.vsock } as const]),
+    ...many(o.share).map((s, n) => resolveShare(s, `share${n}`)),
+    ...many(o.pci).map(
+      (module, n) => ({ kind: 'module', name: moduleName(module, n), module, options: undefined }) as const,
+    ),
+  ];
+}
+
+/** `FILE[,ro][,cow=FILE]` */
+export function resolveDisk(d: string | DiskOptions, name: string): DiskConfig {
+  const { path, readOnly = false, cow } = typeof d === 'string' ? diskFromText(d) : d;
+  if (path === '') throw usage('disk', d, 'names no file', 'FILE[,ro|,cow=FILE]');
+  if (readOnly && cow !== undefined) throw usage('disk', d, 'cannot be both ro and cow', 'FILE[,ro|,cow=FILE]');
+  return {
+    kind: 'disk',
+    name,
+    path: resolve(path),
+    readOnly,
+    cow: cow === undefined ? undefined : resolve(cow),
+  };
+}
+
+function diskFromText(text: string): DiskOptions {
+  const [path = '', ...flags] = text.split(',');
+  const d: DiskOptions = { path };
+  for (const flag of flags) {
+    if (flag === 'ro') d.readOnly = true;
+    else if (flag.startsWith('cow=') && flag.length > 4) d.cow = flag.slice(4);
+    else throw usage('disk', text, `has no flag '${flag}'`, 'FILE[,ro|,cow=FILE]; a file name cannot have a comma');
+  }
+  return d;
+}
+
+const NET_FORM = 'user[,forward=[tcp|udp:][ADDRESS:]HOSTPORT:GUESTPORT]..., tap=NAME or none';
+
+function resolveNet(d: string | NetOptions, n: number): NetConfig {
+  const { backend, forward = [], mac } = typeof d === 'string' ? netFromText(d) : d;
+  const address = mac ?? `52:54:00:12:34:${(0x56 + n).toString(16)}`;
+  if (!/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i.test(address)) {
+    throw usage(
+      'net',
+      d,
+      `has a bad MAC address ${address}`,
+      'six bytes such as 52:54:00:12:34:56, the first one even',
+    );
+  }
+  const common = { kind: 'net', name: `net${n}`, mac: address } as const;
+  if (backend !== 'user') {
+    if (forward.length > 0) throw usage('net', d, 'cannot forward ports to a TAP interface', NET_FORM);
+    if (!/^[^\s/]{1,15}$/.test(backend.tap)) throw usage('net', d, 'has a bad interface name', NET_FORM);
+    return { ...common, backend: 'tap', interface: backend.tap };
+  }
+  const forwards = forward.map((f): ForwardConfig => {
+    const { protocol = 'tcp', hostAddress = '127.0.0.1', hostPort, guestPort } = f;
+    const port = (p: number, low: number) => Number.isInteger(p) && p >= low && p < 65536;
+    if (!port(hostPort, 0) || !port(guestPort, 1)) throw usage('net', d, 'has a bad port', NET_FORM);
+    return { protocol, hostAddress, hostPort, guestPort };
+  });
+  return { ...common, backend: 'user', forwards };
+}
+
+function netFromText(text: string): NetOptions {
+  const [backend = '', ...flags] = text.split(',');
+  const net: NetOptions = { backend: backend.startsWith('tap=') ? { tap: backend.slice(4) } : 'user' };
+  if (net.backend === 'user' && backend !== 'user') throw usage('net', text, 'is no network', NET_FORM);
+  const forward: ForwardOptions[] = [];
+  for (const flag of flags) {
+    const m = /^forward=(?:(tcp|udp):)?(?:([^:]+|\[[0-9a-f:]+\]):)?(\d{1,5}):(\d{1,5})$/i.exec(flag);
+    if (flag.startsWith('mac=')) net.mac = flag.slice(4);
+    else if (m === null) throw usage('net', text, `has no flag '${flag}'`, NET_FORM);
+    else {
+      const [, protocol = 'tcp', hostAddress, hostPort, guestPort] = m;
+      forward.push({
+        protocol: protocol.toLowerCase() as 'tcp' | 'udp',
+        ...(hostAddress === undefined ? {} : { hostAddress: hostAddress.replace(/^\[|\]$/g, '') }),
+        hostPort: Number(hostPort),
+        guestPort: Number(guestPort),
+      });
+    }
+  }
+  return { ...net, forward };
+}
+
+function resolveShare(s: string | ShareOptions, name: string): ShareConfig {
+  const form = 'DIR,TAG[,ro]';
+  let options = s;
+  if (typeof options === 'string') {
+    const m = /^(.+?),([^,]+)(,ro)?$/.exec(options);
+    if (m === null) throw usage('share', s, 'is incomplete', form);
+    options = { directory: m[1]!, tag: m[2]!, readOnly: m[3] !== undefined };
+  }
+  const { directory, tag, readOnly = false } = options;
+  // Virtio 1.2 section 5.11.4: 36 bytes of UTF-8.
+  if (new TextEncoder().encode(tag).length > 36 || tag === '')
+    throw usage('share', s, 'has a bad tag', '1 to 36 bytes');
+  return { kind: 'share', name, directory: resolve(directory), tag, readOnly };
+}
+
+function moduleName(module: string, n: number): string {
+  return /^[\w-]+$/.test(module) ? `${module}${n}` : `${/([\w-]+)(\.\w+)?$/.exec(module)?.[1] ?? 'device'}${n}`;
+}
+
+function usage(option: string, value: unknown, why: string, hint: string): VmError {
+  return new VmError('ERR_USAGE', `${option}: ${JSON.stringify(value)} ${why}`, { hint, details: { option, value } });
+}
