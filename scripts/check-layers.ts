@@ -34,7 +34,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'firmware',
     ...ENGINE_SET,
   ],
-  vmm: ['machine', 'util'],
+  vmm: ['machine', 'pci', 'util'],
   images: ['util', 'firmware'],
   cli: ['vmm', 'images', 'util'],
   'index.ts': ['vmm'],

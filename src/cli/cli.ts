@@ -1,10 +1,11 @@
 import { constants } from 'node:os';
 import { Command, CommanderError, Option } from 'commander';
-import { type CreateOptions, VmError } from '../vmm/index.ts';
+import { type CreateOptions, OPTION_NAMES, VmError } from '../vmm/index.ts';
 import { EXIT } from './exit-codes.ts';
 import { addVmFlags } from './flags.ts';
 import type { ImagesCommandOptions } from './images.ts';
 import { Output } from './output.ts';
+import { PLUG_OPTIONS } from './plug.ts';
 import type { PullCommandOptions } from './pull.ts';
 
 /** What tests put in place of the real thing. */
@@ -73,6 +74,49 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
   addVmFlags(start, ['kernel', 'initrd']).action(async (flags: Record<string, unknown>) => {
     exit(await (await import('./start.ts')).start(flags, out, options.create));
   });
+
+  program
+    .command('ps')
+    .description('list the VMs that run')
+    .option('--json', 'JSON lines on stdout')
+    .action(async (flags: { readonly json?: boolean }) => {
+      await (await import('./ps.ts')).ps(flags);
+    });
+
+  program
+    .command('lspci')
+    .argument('[name]', 'name of the VM, if several run')
+    .description("show a running VM's PCI bus: BARs, decoding, capabilities, vectors")
+    .option('--json', 'JSON lines on stdout')
+    .action(async (name: string | undefined, flags: { readonly json?: boolean }) => {
+      await (await import('./lspci.ts')).lspci(name, flags);
+    });
+
+  const plug = program
+    .command('plug')
+    .argument('[name]', 'name of the VM, if several run')
+    .description('plug a device into a running VM; prints its name');
+  const unplugged = OPTION_NAMES.filter(o => !(PLUG_OPTIONS as readonly string[]).includes(o));
+  addVmFlags(plug, unplugged).action(async (name: string | undefined, flags: Record<string, unknown>) => {
+    await (await import('./plug.ts')).plug(name, flags);
+  });
+
+  program
+    .command('unplug')
+    .argument('<device>', 'name of the device, e.g. disk0')
+    .argument('[name]', 'name of the VM, if several run')
+    .description('take a device out of a running VM, when its guest lets go of it')
+    .action(async (device: string, name: string | undefined) => {
+      await (await import('./plug.ts')).unplug(device, name);
+    });
+
+  program
+    .command('stop')
+    .argument('[name]', 'name of the VM, if several run')
+    .description('end a running VM; its guest is not asked')
+    .action(async (name: string | undefined) => {
+      await (await import('./stop.ts')).stop(name);
+    });
 
   program
     .command('pull')

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { type CreateOptions, Vm, type VmExit, type VmOptions } from '../vmm/index.ts';
+import { type CreateOptions, serveControl, Vm, type VmEvents, type VmExit, type VmOptions } from '../vmm/index.ts';
 import { exitCodeOfVm } from './exit-codes.ts';
 import type { Output } from './output.ts';
 import { Terminal } from './terminal.ts';
@@ -23,10 +23,15 @@ export async function runVm(options: VmOptions, out: Output, create: CreateOptio
   }
   vm.on('log', line => out.event('log', { line }, `tsvisor: ${line}`));
   vm.on('trace', line => out.event('trace', { line }, `trace: ${line}`));
+  vm.on('device-failed', f =>
+    out.event('device-failed', { ...f }, `tsvisor: ${f.name} failed: ${f.stack ?? f.message}`),
+  );
+  vm.on('forward', f => out.event('forward', { ...f }, forwardLine(f)));
   const terminal = (options.console ?? 'stream') === 'stream' ? new Terminal(vm, out) : undefined;
   try {
+    await using control = await serveControl(vm, vm.name ?? `vm-${process.pid}`);
     await vm.start();
-    out.event('start', { name: vm.name }, undefined);
+    out.event('start', { name: control.name }, undefined);
     const exit = await vm.exited;
     await terminal?.drained;
     terminal?.detach();
@@ -36,6 +41,10 @@ export async function runVm(options: VmOptions, out: Output, create: CreateOptio
     for (const { name, handler } of handlers) process.off(name, handler);
     await vm.kill();
   }
+}
+
+function forwardLine({ forward: f }: VmEvents['forward'][0]): string {
+  return `tsvisor: ${f.protocol} ${f.hostAddress}:${f.hostPort} leads to the guest's port ${f.guestPort}`;
 }
 
 function report(exit: VmExit, out: Output): number {

@@ -5,7 +5,7 @@ import { AptSource, hasApt } from './apt.ts';
 import { ImageCache } from './cache.ts';
 import { buildDebianGuest } from './debian-image.ts';
 import { sha256 } from './files.ts';
-import { INIT_SCRIPT, SHELL_RC } from './init-script.ts';
+import * as scripts from './init-script.ts';
 import { VIRTIO_MODULES } from './initramfs.ts';
 import { MirrorSource, type SignatureCheck } from './mirror.ts';
 import type { Image, OnPullEvent, PackageSource } from './types.ts';
@@ -16,7 +16,7 @@ export const DEBIAN_ARM64 = 'debian-arm64';
 export const DEFAULT_SUITE = 'bookworm';
 
 /** Changes whenever this program would make another initramfs out of the same packages. */
-const RECIPE = sha256(JSON.stringify(['1', INIT_SCRIPT, SHELL_RC, VIRTIO_MODULES])).slice(0, 16);
+const RECIPE = sha256(JSON.stringify(['2', { ...scripts }, VIRTIO_MODULES])).slice(0, 16);
 
 /** Options of {@link pullDebianArm64}. */
 export interface PullOptions {

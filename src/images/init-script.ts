@@ -14,13 +14,17 @@ mount -t tmpfs shm /dev/shm
 echo tsvisor >/proc/sys/kernel/hostname
 ifconfig lo up
 
-# A machine without virtio devices starts its shell without waiting for drivers.
-virtio=
+# A machine without virtio devices starts its shell without waiting for drivers; one with PCI Express slots listens for them.
+virtio= slots=
 for d in /sys/bus/pci/devices/*; do
 	[ -e "$d/vendor" ] && read -r v <"$d/vendor" && [ "$v" = 0x1af4 ] && virtio=1
+	[ -e "$d/class" ] && read -r c <"$d/class" && [ "$c" = 0x060400 ] && slots=1
 done
-if [ "$virtio" ]; then
-	while read -r ko; do insmod "/lib/modules/$ko" || echo "init: cannot load $ko"; done </lib/modules/order
+[ "$virtio" ] && /bin/load-virtio
+[ "$slots" ] && [ ! "$virtio" ] && uevent /bin/hotplug &
+if [ -d /sys/class/net/eth0 ]; then
+	ip link set eth0 up
+	udhcpc -i eth0 -n -q -t 4 -T 1 -s /bin/dhcp-lease >/dev/null 2>&1 || echo 'init: no address for eth0'
 fi
 
 read -r line </proc/cmdline
@@ -47,4 +51,25 @@ poweroff -f
 /** What interactive shells of the image read first (\`ENV\`). The image has no init daemon, so power-off is immediate. */
 export const SHELL_RC = `PS1='\\w \\$ '
 alias poweroff='poweroff -f' reboot='reboot -f' halt='halt -f' ll='ls -l'
+`;
+
+/** Loads the modules for virtio, in order. */
+export const LOAD_VIRTIO = `#!/bin/busybox sh
+while read -r ko; do insmod "/lib/modules/$ko" || echo "init: cannot load $ko"; done </lib/modules/order
+`;
+
+/** Runs for every event of the kernel while no virtio device has been seen: the first one brings the drivers. */
+export const HOTPLUG = `#!/bin/busybox sh
+case "$ACTION $MODALIAS" in
+"add pci:v00001AF4"*) mkdir /run/virtio 2>/dev/null && exec /bin/load-virtio ;;
+esac
+`;
+
+/** What udhcpc calls with a lease in its environment. */
+export const DHCP_LEASE = `#!/bin/busybox sh
+[ "$1" = bound ] || [ "$1" = renew ] || exit 0
+ip addr flush dev "$interface"
+ip addr add "$ip/$mask" dev "$interface"
+[ "$router" ] && ip route add default via "\${router%% *}"
+for server in $dns; do echo "nameserver $server"; done >/etc/resolv.conf
 `;

@@ -49,8 +49,17 @@ describe('createInitramfs', () => {
 
   it('has every command that /init uses, the folder of every file, and the modules in order', () => {
     const init = new TextDecoder().decode(files.get('init')?.data);
-    for (const command of ['mount', 'mkdir', 'ifconfig', 'insmod', 'base64', 'setsid', 'cttyhack', 'poweroff', 'sh']) {
+    const own = ['load-virtio', 'hotplug', 'dhcp-lease'];
+    for (const command of [
+      ...['mount', 'mkdir', 'ifconfig', 'base64', 'setsid', 'cttyhack', 'poweroff', 'sh', 'ip', 'udhcpc', 'uevent'],
+      ...own,
+    ]) {
       expect(init).toMatch(new RegExp(`\\b${command}\\b`));
+      expect(files.has(`bin/${command}`)).toBe(true);
+    }
+    const scripts = own.map(name => new TextDecoder().decode(files.get(`bin/${name}`)?.data)).join('\n');
+    for (const command of ['insmod', 'mkdir', 'ip']) {
+      expect(scripts).toMatch(new RegExp(`\\b${command}\\b`));
       expect(files.has(`bin/${command}`)).toBe(true);
     }
     for (const path of files.keys()) if (path.includes('/')) expect(files.has(path.replace(/\/[^/]*$/, ''))).toBe(true);

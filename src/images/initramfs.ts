@@ -1,7 +1,7 @@
 import { type CpioEntry, createCpio, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG } from '../firmware/cpio.ts';
 import { moduleName, readModuleInfo } from '../firmware/kernel-module.ts';
 import { VmError } from '../util/errors.ts';
-import { INIT_SCRIPT, SHELL_RC } from './init-script.ts';
+import { DHCP_LEASE, HOTPLUG, INIT_SCRIPT, LOAD_VIRTIO, SHELL_RC } from './init-script.ts';
 
 /**
  * Modules that a guest on virtio over PCI may use, by normalized name. Those that a kernel does not ship (built in, or not
@@ -59,6 +59,9 @@ export function createInitramfs(parts: InitramfsParts): Initramfs {
     { path: 'etc/shrc', mode: S_IFREG | 0o644, data: text(SHELL_RC) },
     { path: 'etc/passwd', mode: S_IFREG | 0o644, data: text('root:x:0:0:root:/root:/bin/sh\n') },
     { path: 'etc/group', mode: S_IFREG | 0o644, data: text('root:x:0:\n') },
+    { path: 'bin/load-virtio', mode: S_IFREG | 0o755, data: text(LOAD_VIRTIO) },
+    { path: 'bin/hotplug', mode: S_IFREG | 0o755, data: text(HOTPLUG) },
+    { path: 'bin/dhcp-lease', mode: S_IFREG | 0o755, data: text(DHCP_LEASE) },
     { path: 'bin/busybox', mode: S_IFREG | 0o755, data: parts.busybox },
     ...busyboxApplets(parts.busybox).map(applet => ({
       path: `bin/${applet}`,
@@ -113,7 +116,7 @@ export function resolveModules(
 
 /** Applets to link when a busybox does not show its own list. */
 const COMMON_APPLETS =
-  'ash base64 cat chmod chown chroot cp cttyhack cut date dd df dmesg du echo env false find free grep head hexdump id ifconfig insmod ip kill less ln ls lsmod md5sum mkdir mknod mount mv nc ping poweroff printf ps pwd reboot rm rmdir rmmod sed seq setsid sh sha256sum sleep sort stty sync tail tar tee test time top touch tr true umount uname uptime vi wc which xargs';
+  'ash base64 cat chmod chown chroot cp cttyhack cut date dd df dmesg du echo env false find free grep head hexdump id ifconfig insmod ip kill less ln ls lsmod md5sum mkdir mknod mount mv nc ping poweroff printf ps pwd reboot rm rmdir rmmod sed seq setsid sh sha256sum sleep sort stty sync tail tar tee test time top touch tr true udhcpc uevent umount uname uptime vi wc which xargs';
 
 /**
  * The names of the applets in a busybox binary. It keeps them as one sorted table of NUL-terminated names, which starts

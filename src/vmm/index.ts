@@ -1,9 +1,13 @@
 /** The virtual machine as a library; what `import ... from 'tsvisor'` gives. */
 
 export { type HostProbe, probeHost } from '../machine/host.ts';
-export type { ExitReason, MachineInfo, VcpuInfo } from '../machine/machine.ts';
+export type { ExitReason, MachineInfo, MachineReport, VcpuInfo } from '../machine/machine.ts';
+export type { BarInfo, PciFunctionInfo, VectorInfo } from '../pci/report.ts';
 export { type ErrorCode, VmError, type VmErrorOptions } from '../util/errors.ts';
 export type { VmConsole, WaitOptions } from './console.ts';
+export { askVm, runningVms } from './control/client.ts';
+export { type ControlServer, serveControl } from './control/server.ts';
+export type { DeviceOptions, DiskOptions, ForwardOptions, NetOptions, ShareOptions } from './device-options.ts';
 export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
 export {
   DEFAULT_PARAMS,
@@ -17,6 +21,7 @@ export {
   type TraceTopic,
   type VmOptions,
 } from './options.ts';
+export { VmPci } from './pci.ts';
 export type { ConsoleMatch } from './transcript.ts';
 export { formatSize, parseDuration, parseSize } from './units.ts';
 export { type CreateOptions, Vm, type VmEvents, type VmExit, type VmInfo, type VmState } from './vm.ts';

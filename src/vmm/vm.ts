@@ -16,6 +16,7 @@ import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
 import { checkLinuxFits, readGuestFile } from './files.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
+import { VmPci } from './pci.ts';
 import { Transcript } from './transcript.ts';
 
 /** How a VM ended; the value of {@link Vm.exited}. */
@@ -88,6 +89,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   /** Resolves when the VM has ended and its resources are free. Never rejects. */
   readonly exited: Promise<VmExit>;
   readonly name: string | undefined;
+  /** The guest's PCI bus: what is on it, and plugging. */
+  readonly pci: VmPci;
 
   readonly #options: ResolvedOptions;
   readonly #worker: Worker;
@@ -119,6 +122,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.#options = options;
     this.engine = engine;
     this.name = options.name;
+    this.pci = new VmPci(q => this.#askLiving(q), options.devices);
     this.#worker = worker;
     this.#wake = wake;
     this.#file = file;
@@ -294,6 +298,11 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     // Ends a short sleep of the Worker, which does not look at its messages meanwhile.
     Atomics.add(this.#wake, 0, 1);
     Atomics.notify(this.#wake, 0);
+  }
+
+  #askLiving<Q extends Question>(question: Q): Promise<Answers[Q['what']]> {
+    this.#mustLive('asked');
+    return this.#ask(question);
   }
 
   #ask<Q extends Question>(question: Q): Promise<Answers[Q['what']]> {
