@@ -18,7 +18,7 @@ export interface ProgramResult {
   readonly ours: { readonly ms: number; readonly mips: number };
   readonly qemu?: { readonly ms: number; readonly mips: number };
   readonly ratio?: number;
-  readonly asked: number;
+  readonly asked: number | undefined;
 }
 
 const RUN_GUEST = fileURLToPath(new URL('./run-guest.ts', import.meta.url));
@@ -66,7 +66,7 @@ function parse(console: string): Sample {
 
 /** Runs a program `pairs` times on each engine, in turn, so that what else the host does meets both. */
 export function compare(
-  program: { readonly name: string; readonly asked: number },
+  program: { readonly name: string; readonly asked: number | undefined },
   image: string,
   options: { readonly pairs: number; readonly qemu: boolean; readonly params: string },
 ): ProgramResult {

@@ -16,6 +16,8 @@ export const PROGRAMS = [
   { name: 'fib', asked: 0.3 },
   { name: 'switch', asked: 0.3 },
   { name: 'linpack', asked: 0.3 },
+  { name: 'config', asked: undefined },
+  { name: 'mmio', asked: undefined },
 ] as const;
 
 // Loops stay what they are in the source: no vector instructions, no calls of memset() in their place.

@@ -20,7 +20,7 @@ start:  mov     x19, x0
         mov     x0, #(3 << 20)          // CPACR_EL1.FPEN: no trap
         msr     CPACR_EL1, x0
 
-        // Identity map, 39 bits, 1 GiB blocks: devices below RAM, Normal write-back from 1 GiB on.
+        // Identity map, 39 bits, 1 GiB blocks: devices below RAM and from 256 GiB on, Normal write-back from 1 GiB on.
         ldr     x0, =0xff00             // MAIR: 0 = Device-nGnRnE, 1 = Normal write-back
         msr     MAIR_EL1, x0
         ldr     x0, =0x200803519        // TCR: T0SZ=25, inner shareable write-back, EPD1, IPS=40 bits
@@ -30,6 +30,8 @@ start:  mov     x19, x0
         mov     x1, #0x401              // block, AF, AttrIndx 0
         movk    x1, #0x0060, lsl #48    // UXN, PXN
         str     x1, [x0]
+        movk    x1, #0x0040, lsl #32    // the same at 256 GiB, where configuration space is
+        str     x1, [x0, #2048]
         mov     x1, #0x40000000
         movk    x1, #0x0705             // block, AF, inner shareable, AttrIndx 1
         mov     x3, #0x40000000
