@@ -1,0 +1,194 @@
+import { type Ring, RingChain, type RingLayout, type RingOptions } from './chain.ts';
+import type { Chain, VirtQueue } from './device.ts';
+import { PACKED_ALIGNMENT, PackedRing } from './packed-ring.ts';
+import { SPLIT_ALIGNMENT, SplitRing } from './split-ring.ts';
+
+/** Largest virtqueue (sections 2.7 and 2.8). */
+export const MAX_QUEUE_SIZE = 32768;
+
+/**
+ * Buffers that a device may hold at once. Indirect tables may overlap, so the memory of the guest does not bound what its
+ * requests take up in ours; a queue of 1024 requests with 256 segments each is the most that drivers come near.
+ */
+const MAX_BUFFERS = 2 ** 18;
+
+/** What a {@link Queue} is made of. */
+export interface QueueOptions extends RingOptions {
+  readonly index: number;
+  /** VIRTIO_F_RING_PACKED has been negotiated. */
+  readonly packed: boolean;
+  /** Interrupts the driver for this queue. */
+  interrupt(): void;
+}
+
+/** A returned chain that could not be written into the ring yet. */
+interface Late {
+  readonly chain: RingChain;
+  readonly written: number;
+}
+
+/**
+ * A virtqueue over guest memory, from DRIVER_OK to the device's reset. It finds its ring at the first use, keeps views of it,
+ * and touches guest memory only while the device may: meanwhile pop() gives nothing, and what is pushed waits for resume().
+ */
+export class Queue implements VirtQueue {
+  readonly index: number;
+  readonly #o: QueueOptions;
+  #layout: RingLayout | undefined;
+  #ring: Ring | undefined;
+  /** The device has failed; nothing is done any more. */
+  #stopped = false;
+  #wanted = true;
+  /** What the device has put back, the last one first. */
+  #unpopped: RingChain[] = [];
+  #late: Late[] = [];
+  /** Descriptors and buffers of the chains between take() and put(). */
+  #descriptors = 0;
+  #buffers = 0;
+  /** Chains that the device has, of this ring or one before. */
+  #held = 0;
+  #idle: (() => void) | undefined;
+
+  constructor(o: QueueOptions) {
+    this.#o = o;
+    this.index = o.index;
+  }
+
+  get size(): number {
+    return this.#layout?.size ?? 0;
+  }
+
+  /** The driver has enabled the queue. Fails the device when a ring cannot be there. */
+  enable(layout: RingLayout): void {
+    const why = misplaced(layout, this.#o.packed);
+    if (why !== undefined) {
+      this.#fail(why);
+      return;
+    }
+    this.#layout = layout;
+    if (this.#o.ram.allowed) this.#map();
+  }
+
+  /**
+   * The driver resets the queue: what was popped will be dropped when it is pushed. `idle` is called, perhaps at once, when
+   * the device has none of it any more and the memory is the driver's again (section 2.6.1.1).
+   */
+  disable(idle: () => void): void {
+    this.#layout = this.#ring = undefined;
+    this.#unpopped = [];
+    this.#late = [];
+    this.#descriptors = this.#buffers = 0;
+    if (this.#held === 0) idle();
+    else this.#idle = idle;
+  }
+
+  /** Ends all use of guest memory, for good. */
+  stop(): void {
+    this.#stopped = true;
+    this.disable(() => undefined);
+    this.#idle = undefined;
+  }
+
+  /** The device may use guest memory again: does what had to wait. */
+  resume(): void {
+    const ring = this.#usable();
+    if (ring === undefined) return;
+    ring.wantNotifications(this.#wanted);
+    for (const { chain, written } of this.#late.splice(0)) this.#put(ring, chain, written);
+    this.notifyDriver();
+  }
+
+  pop(): Chain | undefined {
+    if (this.#layout === undefined || !this.#o.ram.allowed) return undefined;
+    const chain = this.#unpopped.pop() ?? this.#take();
+    if (chain === undefined) return undefined;
+    chain.holder = this;
+    this.#held++;
+    return chain;
+  }
+
+  unpop(chain: Chain): void {
+    if (this.#release(chain)) this.#unpopped.push(chain);
+  }
+
+  push(chain: Chain, written: number): void {
+    if (!this.#release(chain)) return;
+    // More than there is room for would be a lie, and 2^32 does not fit.
+    const length = Math.min(written, chain.writableLength, 0xffff_ffff);
+    const ring = this.#usable();
+    if (ring === undefined) this.#late.push({ chain, written: length });
+    else this.#put(ring, chain, length);
+  }
+
+  notifyDriver(): void {
+    if (this.#usable()?.interruptWanted()) this.#o.interrupt();
+  }
+
+  /** After asking for notifications the device must look at the queue once more: what is there already is not notified. */
+  setDriverNotifications(wanted: boolean): void {
+    if (this.#wanted === wanted) return;
+    this.#wanted = wanted;
+    this.#usable()?.wantNotifications(wanted);
+  }
+
+  /** The ring, while it may be touched. */
+  #usable(): Ring | undefined {
+    return this.#ring !== undefined && this.#o.ram.allowed ? this.#ring : undefined;
+  }
+
+  /** Takes a chain away from the device; false when the device does not have it, or when it is from before a reset. */
+  #release(chain: Chain): chain is RingChain {
+    if (!(chain instanceof RingChain) || chain.holder !== this) return false;
+    chain.holder = undefined;
+    this.#held--;
+    if (this.#held === 0 && this.#idle !== undefined) {
+      const idle = this.#idle;
+      this.#idle = undefined;
+      idle();
+    }
+    return chain.ring === this.#ring;
+  }
+
+  #take(): RingChain | undefined {
+    const chain = (this.#ring ?? this.#map())?.take();
+    if (chain === undefined) return undefined;
+    this.#descriptors += chain.descriptors;
+    this.#buffers += chain.readable.length + chain.writable.length;
+    // A descriptor belongs to one chain at a time: a driver that breaks this could make us work without end.
+    if (this.#descriptors > this.size)
+      this.#o.fail(`queue ${this.index}: descriptors that are in use are offered again`);
+    else if (this.#buffers > MAX_BUFFERS) this.#o.fail(`queue ${this.index}: more than ${MAX_BUFFERS} buffers in use`);
+    else return chain;
+    return undefined;
+  }
+
+  #put(ring: Ring, chain: RingChain, written: number): void {
+    this.#descriptors -= chain.descriptors;
+    this.#buffers -= chain.readable.length + chain.writable.length;
+    ring.put(chain, written);
+  }
+
+  #map(): Ring | undefined {
+    if (this.#layout === undefined || this.#stopped) return undefined;
+    const { ram, indirect, eventIdx, packed } = this.#o;
+    const options: RingOptions = { ram, indirect, eventIdx, fail: why => this.#fail(why) };
+    this.#ring = packed ? PackedRing.at(this.#layout, options) : SplitRing.at(this.#layout, options);
+    if (!this.#wanted) this.#ring?.wantNotifications(false);
+    return this.#ring;
+  }
+
+  #fail(why: string): void {
+    this.#o.fail(`queue ${this.index}: ${why}`);
+  }
+}
+
+/** Why no virtqueue can be at `layout`, or undefined. */
+function misplaced({ size, desc, driver, device }: RingLayout, packed: boolean): string | undefined {
+  if (size < 1 || size > MAX_QUEUE_SIZE) return `a size of ${size}`;
+  if (!packed && (size & (size - 1)) !== 0) return `a size of ${size}, which is no power of two`;
+  const alignment = packed ? PACKED_ALIGNMENT : SPLIT_ALIGNMENT;
+  if (desc % alignment.desc !== 0) return 'its descriptor area is not aligned';
+  if (driver % alignment.driver !== 0) return 'its driver area is not aligned';
+  if (device % alignment.device !== 0) return 'its device area is not aligned';
+  return undefined;
+}
