@@ -141,6 +141,9 @@ export class BarMapper {
       mappings.push(this.#options[space].map(start, end - start, device));
     } catch (e) {
       log?.(`${live.owner.name}: BAR ${spec.index} cannot be mapped at ${hex(start)}: ${(e as Error).message}`);
+      // BAR-14: dead as a whole, whatever of it could be mapped.
+      for (const m of mappings) m[Symbol.dispose]();
+      return [];
     }
     for (const d of spec.doorbells ?? []) {
       if (doorbells === undefined || address + d.offset < start || address + d.offset + d.size > end) continue;

@@ -98,7 +98,8 @@ export class PciFunction implements CapabilityHost {
       this.interruptsChanged();
     });
     this.config.effect(R.BASE_ADDRESS_0, 24, () => this.#host?.decodeChanged(this));
-    if (spec.headerType !== 1) this.config.effect(R.ROM_ADDRESS, 4, () => this.#host?.decodeChanged(this));
+    const rom = spec.headerType === 1 ? R.BRIDGE_ROM_ADDRESS : R.ROM_ADDRESS;
+    this.config.effect(rom, 4, () => this.#host?.decodeChanged(this));
     this.config.seal();
   }
 
@@ -148,7 +149,7 @@ export class PciFunction implements CapabilityHost {
     return memory.regions.some(r => r.kind === 'rom' && a < r.base + r.size && a + length > r.base) ? undefined : bytes;
   }
 
-  /** The level that the device wants on its INTx pin. INTX_DISABLE, MSI and MSI-X keep it off the wire (CMD-4, MSI-3). */
+  /** The level that the device wants on its INTx pin. INTX_DISABLE, MSI, MSI-X and D3hot keep it off the wire (CMD-4, MSI-3). */
   setIntx(level: boolean): void {
     if (this.#intxWanted === level) return;
     this.#intxWanted = level;
@@ -211,6 +212,7 @@ export class PciFunction implements CapabilityHost {
     const level =
       this.#intxWanted &&
       this.interruptPin !== 0 &&
+      (this.pm?.awake ?? true) &&
       (this.command & R.COMMAND_INTX_DISABLE) === 0 &&
       !(this.msi?.enabled ?? false) &&
       !(this.msix?.enabled ?? false);

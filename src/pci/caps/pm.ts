@@ -37,7 +37,10 @@ export class PmCapability implements Capability {
       // A state that the function does not have is not entered (section 3.2.4).
       if (state === 1 || state === 2)
         config.bytes[offset + PMCSR]! = (config.bytes[offset + PMCSR]! & ~POWER_STATE) | old;
-      else if (state !== old) host.decodeChanged();
+      else if (state !== old) {
+        host.decodeChanged();
+        host.interruptsChanged();
+      }
     });
   }
 }
