@@ -1,0 +1,56 @@
+import type { MemorySlots } from '../../memory/types.ts';
+import type { Clock } from '../../time/types.ts';
+import type { PciDeviceDefinition } from './definition.ts';
+import { DeviceFunction } from './function.ts';
+import { type DeviceFailure, RunningProgram } from './program.ts';
+
+/** What a device needs of its machine. */
+export interface DeviceKitEnvironment {
+  readonly clock: Clock;
+  /** Memory for BARs that the guest reaches without an exit; undefined: every access is answered by the device. */
+  readonly slots?: MemorySlots | undefined;
+  /** One line for the host's user. */
+  log(line: string): void;
+  /** The device's program has thrown. Called at most once for each device. */
+  failed(failure: DeviceFailure): void;
+}
+
+/**
+ * Makes a device of `definition` and runs its setup. A setup that throws gives a device that has failed, as a handler that
+ * throws does later.
+ * @param options what the device finds in `dev.options`.
+ * @throws VmError ERR_MEMORY_TOO_LARGE when the engine has no memory for a BAR.
+ */
+export function createPciDevice(
+  definition: PciDeviceDefinition,
+  env: DeviceKitEnvironment,
+  options: Readonly<Record<string, unknown>> = {},
+): DeviceFunction {
+  const f = new DeviceFunction(definition.spec, env.slots);
+  f.connect(
+    new RunningProgram(
+      definition,
+      {
+        asynchronous: true,
+        trigger: n => f.trigger(n),
+        setIntx: level => f.setIntx(level),
+        dma: (address, length, access, use) => {
+          if (!f.mayMaster) return undefined;
+          const bytes = f.dma(address, length, access);
+          if (bytes === undefined) f.masterAborted();
+          return bytes === undefined ? undefined : use(bytes);
+        },
+        configRead: (offset, size) => f.configRead(offset, size),
+        memory: bar => f.memories.get(bar)!,
+        after: (ns, callback) => env.clock.at(env.clock.nowNs() + ns, callback),
+        log: line => env.log(line),
+        failed: failure => {
+          f.setIntx(false);
+          env.failed(failure);
+        },
+      },
+      options,
+    ),
+  );
+  return f;
+}
