@@ -509,7 +509,10 @@ describe('virtio-vsock ends of connections', () => {
     expect(log.events).toEqual(['destroyed']);
     const other = new Log();
     const second = device.connect(GUEST_PORT, other);
-    other.connected = () => second.destroy();
+    other.connected = () => {
+      second.destroy();
+      return undefined;
+    };
     peer.offer(4);
     peer.send(GUEST_PORT, second.localPort, RESPONSE);
     expect(other.events).toEqual(['destroyed']);
