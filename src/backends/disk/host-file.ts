@@ -38,9 +38,9 @@ const MAX_IN_FLIGHT = 16;
 const MAX_RETRIES = 100;
 
 /**
- * An open file or block device with scattered reads and writes, which may be views of shared memory. Small transfers are done
- * in place, since the host's page cache answers in microseconds and a promise costs as much; when that turns out slow, or for
- * large ones, the thread pool does it (see {@link Pace}). Errors are Node's own.
+ * An open file or block device with scattered reads and writes, which may be views of shared memory. Small transfers
+ * are done in place, since the host's page cache answers in microseconds and a promise costs as much; when that turns
+ * out slow, or for large ones, the thread pool does it (see {@link Pace}). Errors are Node's own.
  */
 export class HostFile {
   readonly #fd: number;
@@ -103,8 +103,8 @@ export class HostFile {
   }
 
   /**
-   * Makes what was written durable. After one failure every later call fails too: kernels report an error once and forget the
-   * data, so a second attempt would succeed without it.
+   * Makes what was written durable. After one failure every later call fails too: kernels report an error once and
+   * forget the data, so a second attempt would succeed without it.
    */
   sync(): Completion {
     if (this.#closed) throw new Error('the file is closed');

@@ -15,7 +15,10 @@ interface Owner {
   readonly host: string;
 }
 
-/** A lock file without a readable owner may just be being written; after this many milliseconds it is the rest of a crash. */
+/**
+ * A lock file without a readable owner may just be being written; after this many milliseconds it is the rest of a
+ * crash.
+ */
 const BEING_WRITTEN = 10_000;
 const ATTEMPTS = 5;
 
@@ -23,9 +26,9 @@ const ATTEMPTS = 5;
 const held = new Set<string>();
 
 /**
- * Locks the open image `fd`, whose real path is `path`, against other disks of this process and of others. Node has no flock,
- * so a file IMAGE.tsvisor-lock with the pid of its owner stands beside the image; it lies in the folder for temporary files
- * when that of the image takes none. What a killed process left behind counts as absent.
+ * Locks the open image `fd`, whose real path is `path`, against other disks of this process and of others. Node has no
+ * flock, so a file IMAGE.tsvisor-lock with the pid of its owner stands beside the image; it lies in the folder for
+ * temporary files when that of the image takes none. What a killed process left behind counts as absent.
  * @throws VmError ERR_DISK when somebody else has the image.
  */
 export function lockImage(path: string, fd: number): ImageLock {
@@ -54,8 +57,8 @@ function createIn(image: string, beside: string, temporary: string): { path: str
 }
 
 /**
- * Creates the lock file and keeps it open: that it is open tells it from one that a dead Worker of a living process left, or
- * a dead process whose pid was given to another.
+ * Creates the lock file and keeps it open: that it is open tells it from one that a dead Worker of a living process
+ * left, or a dead process whose pid was given to another.
  */
 function create(image: string, lockPath: string): number {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -84,8 +87,8 @@ function createOwned(lockPath: string): number {
 }
 
 /**
- * Removes a lock file whose owner is gone. Of several processes that see it at once only one may: otherwise the second would
- * remove the new lock of the first.
+ * Removes a lock file whose owner is gone. Of several processes that see it at once only one may: otherwise the second
+ * would remove the new lock of the first.
  */
 function removeStale(lockPath: string): void {
   const guard = `${lockPath}-takeover`;

@@ -23,7 +23,8 @@ const SECTOR = 512;
 
 /**
  * Opens a disk. What is written to is locked until close(): a second disk on the same file is refused.
- * @throws VmError ERR_FILE_NOT_FOUND, ERR_FILE_IS_DIRECTORY, ERR_FILE_UNREADABLE; ERR_DISK for an image whose size is not a
+ * @throws VmError ERR_FILE_NOT_FOUND, ERR_FILE_IS_DIRECTORY, ERR_FILE_UNREADABLE; ERR_DISK for an image whose size is
+ * not a
  *   multiple of 512 bytes, one that is in use, or an overlay that does not belong to it.
  */
 export async function openDisk(options: DiskOptions): Promise<Disk> {

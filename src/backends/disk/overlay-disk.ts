@@ -29,9 +29,9 @@ export interface OverlayParts {
 }
 
 /**
- * A disk that keeps what is written in a file of its own and leaves its base alone. Until the next flush the table's changes
- * are only in memory: killing the process takes a guest back to its last flush, as a power failure does, and the overlay is
- * sound at any time.
+ * A disk that keeps what is written in a file of its own and leaves its base alone. Until the next flush the table's
+ * changes are only in memory: killing the process takes a guest back to its last flush, as a power failure does, and
+ * the overlay is sound at any time.
  */
 export class OverlayDisk implements Disk {
   readonly size: number;
@@ -281,8 +281,8 @@ export class OverlayDisk implements Disk {
   }
 
   /**
-   * Data and the number of clusters in use first, then the entries that refer to them. Everything in the table at this moment
-   * has its data in the file already; copies of its pages keep out what comes later.
+   * Data and the number of clusters in use first, then the entries that refer to them. Everything in the table at this
+   * moment has its data in the file already; copies of its pages keep out what comes later.
    */
   #commit(): Completion {
     const pages = this.#table.begin();

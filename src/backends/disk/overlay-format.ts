@@ -13,13 +13,13 @@ import { VmError } from '../../util/errors.ts';
  *   4096  table: 8 bytes for each cluster of the disk
  *   ...   data clusters, each at a multiple of 65536
  *
- * An entry of the table is 2 * s + z. s is the cluster of this file that holds the data, 0 while there is none; z = 1 says that
- * the disk's cluster reads as zeroes, whatever s has: it keeps s for the next write. 0 says that the base has the data. What is
- * behind the end of the file counts as zeroes, so the table need not be written before it is used.
+ * An entry of the table is 2 * s + z. s is the cluster of this file that holds the data, 0 while there is none; z = 1
+ * says that the disk's cluster reads as zeroes, whatever s has: it keeps s for the next write. 0 says that the base has
+ * the data. What is behind the end of the file counts as zeroes, so the table need not be written before it is used.
  *
- * A cluster is written whole before it gets into the table, and the number of clusters in use is durable before an entry
- * refers to one. Entries are aligned to 8 bytes, so no crash shows half of one. A crash thus leaves at most clusters that
- * nobody refers to, behind those in use.
+ * A cluster is written whole before it gets into the table, and the number of clusters in use is durable before an
+ * entry refers to one. Entries are aligned to 8 bytes, so no crash shows half of one. A crash thus leaves at most
+ * clusters that nobody refers to, behind those in use.
  */
 
 /** Bytes of a cluster, of the disk and of the file. */

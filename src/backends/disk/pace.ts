@@ -1,12 +1,14 @@
 /** A call in place that takes longer than this, in milliseconds, stops the guest for too long. */
 const SLOW = 2;
-/** Requests that go to the thread pool after a slow call, before the next one in place finds out whether that is over. */
+/**
+ * Requests that go to the thread pool after a slow call, before the next one in place finds out whether that is over.
+ */
 const FIRST_BACKOFF = 32;
 const MAX_BACKOFF = 1024;
 
 /**
- * Decides whether the next small request may be done in place, blocking the thread. A disk that answers from the page cache
- * never leaves that mode; one that is slow for long is tried ever less often.
+ * Decides whether the next small request may be done in place, blocking the thread. A disk that answers from the page
+ * cache never leaves that mode; one that is slow for long is tried ever less often.
  */
 export class Pace {
   #elsewhere = 0;

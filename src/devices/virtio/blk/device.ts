@@ -38,8 +38,8 @@ interface Segment {
 }
 
 /**
- * virtio-blk, a disk (Virtual I/O Device 1.2, section 5.2). What the guest asks wrongly it gets back with an error status and
- * without an effect; only a request that has no room for a status cannot be answered and stops the device.
+ * virtio-blk, a disk (Virtual I/O Device 1.2, section 5.2). What the guest asks wrongly it gets back with an error
+ * status and without an effect; only a request that has no room for a status cannot be answered and stops the device.
  */
 export class VirtioBlk implements VirtioDevice {
   readonly name = 'virtio-blk';
@@ -145,7 +145,9 @@ export class VirtioBlk implements VirtioDevice {
     c.setUint8(R.CONFIG_WRITE_ZEROES_MAY_UNMAP, 1);
   }
 
-  /** Begins all the requests that there are, as far as the disk takes them. True when some were returned to the driver. */
+  /**
+   * Begins all the requests that there are, as far as the disk takes them. True when some were returned to the driver.
+   */
   #drain(queue: VirtQueue): boolean {
     let returned = false;
     queue.setDriverNotifications(false);
@@ -290,8 +292,8 @@ export class VirtioBlk implements VirtioDevice {
   }
 
   /**
-   * Without a write cache a write is durable when it completes. The driver chooses with `writeback`, or by knowing how to
-   * flush (section 5.2.5).
+   * Without a write cache a write is durable when it completes. The driver chooses with `writeback`, or by knowing how
+   * to flush (section 5.2.5).
    */
   #durable(written: Completion): Completion {
     const host = this.#host;

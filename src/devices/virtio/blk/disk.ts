@@ -1,14 +1,14 @@
 /**
- * What a block device needs of a disk. Data is scattered over views of guest RAM, which a disk may use until the request is
- * done and not longer. Callers keep requests inside {@link Disk.size} and aligned to 512 bytes.
+ * What a block device needs of a disk. Data is scattered over views of guest RAM, which a disk may use until the
+ * request is done and not longer. Callers keep requests inside {@link Disk.size} and aligned to 512 bytes.
  */
 
 /** Undefined: done already. A promise: done when it resolves; it rejects when the host could not do it. */
 export type Completion = Promise<void> | undefined;
 
 /**
- * A disk. A request that the host cannot do (no space left, a bad sector) throws or rejects, changes at most the sectors that
- * it names, and leaves the disk usable. Requests that overlap in time are done in any order.
+ * A disk. A request that the host cannot do (no space left, a bad sector) throws or rejects, changes at most the
+ * sectors that it names, and leaves the disk usable. Requests that overlap in time are done in any order.
  */
 export interface Disk {
   /** Bytes, a multiple of 512; constant. */
@@ -40,7 +40,9 @@ export function lengthOf(parts: readonly Uint8Array[]): number {
   return length;
 }
 
-/** Views of `length` bytes from byte `offset` on, as if `parts` were one array; fewer when they end before. No copies. */
+/**
+ * Views of `length` bytes from byte `offset` on, as if `parts` were one array; fewer when they end before. No copies.
+ */
 export function sliceParts(parts: readonly Uint8Array[], offset: number, length: number): Uint8Array[] {
   const slices: Uint8Array[] = [];
   let skip = offset;

@@ -35,7 +35,10 @@ export const CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 /** Bytes of the configuration up to the fields of secure erase, which is not offered. */
 export const CONFIG_SIZE = 60;
 
-/** Bytes of the part of struct virtio_blk_req in front of the data: le32 type, le32 reserved, le64 sector (section 5.2.6). */
+/**
+ * Bytes of the part of struct virtio_blk_req in front of the data: le32 type, le32 reserved, le64 sector (section
+ * 5.2.6).
+ */
 export const REQUEST_HEADER_SIZE = 16;
 
 // Request types (section 5.2.6).
@@ -46,7 +49,9 @@ export const VIRTIO_BLK_T_GET_ID = 8;
 export const VIRTIO_BLK_T_DISCARD = 11;
 export const VIRTIO_BLK_T_WRITE_ZEROES = 13;
 
-/** Bytes of the answer to VIRTIO_BLK_T_GET_ID: ASCII, padded with zeroes, without one at the end when all 20 are used. */
+/**
+ * Bytes of the answer to VIRTIO_BLK_T_GET_ID: ASCII, padded with zeroes, without one at the end when all 20 are used.
+ */
 export const ID_SIZE = 20;
 
 /** Bytes of struct virtio_blk_discard_write_zeroes: le64 sector, le32 num_sectors, le32 flags. */
