@@ -24,7 +24,7 @@ import { VmError } from '../util/errors.ts';
 import { hex } from '../util/hex.ts';
 import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
 import { armVirtTree } from './arm-virt-fdt.ts';
-import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './device-builder.ts';
+import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './devices/build.ts';
 import type { DeviceConfig, ExitReason, Machine, MachineConfig, MachineEvents, MachineInfo } from './machine.ts';
 import { PciRoot } from './pci-root.ts';
 
@@ -36,6 +36,15 @@ const STEP_NS = 1_000_000;
 const VIRTUAL_EPOCH = 1_577_836_800_000_000_000n;
 /** Unhandled accesses that are worth a line each in the log. */
 const LOGGED_ACCESSES = 20;
+
+/** How long a guest may take to let go of a device. Linux waits for 5 s in case that the button is pressed again. */
+const UNPLUG_LIMIT_MS = 60_000;
+
+function notLetGo(name: string): VmError {
+  return new VmError('ERR_PCI_SLOT', `${name}: the guest did not let go of it within ${UNPLUG_LIMIT_MS / 1000} s`, {
+    hint: 'its driver may be missing, or busy; the request stands, and the device leaves when the guest lets go',
+  });
+}
 
 /** The arm-virt board on the emulated engine, assembled from a configuration. */
 export class ArmVirt implements Machine {
@@ -98,6 +107,7 @@ export class ArmVirt implements Machine {
       slots: this.#engine.slots,
       interrupts: this.#gic,
       events,
+      pciSlots: config.pciSlots,
       trace: config.trace.includes('pci'),
     });
     this.#addHypercalls();
@@ -201,11 +211,29 @@ export class ArmVirt implements Machine {
   }
 
   async plug(device: DeviceConfig): Promise<void> {
-    throw new VmError('ERR_PCI_SLOT', `${device.name}: there is no free slot`);
+    const built = await buildDevice(device, this.#environment());
+    try {
+      this.#pci.slots.plug(built.function);
+    } catch (e) {
+      await built.close?.();
+      throw e;
+    }
+    this.#devices.push(built);
   }
 
   async unplug(name: string): Promise<void> {
-    throw new VmError('ERR_PCI_SLOT', `${name}: there is no such device in a slot`);
+    const left = this.#pci.slots.unplug(name).then(async f => {
+      await f.settled;
+      const at = this.#devices.findIndex(d => d.function === f);
+      if (at >= 0) await this.#devices.splice(at, 1)[0]!.close?.();
+    });
+    // A guest that lets go after the limit is told to nobody, but the device's host side is closed all the same.
+    left.catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(notLetGo(name)), UNPLUG_LIMIT_MS);
+    });
+    await Promise.race([left, late]).finally(() => clearTimeout(timer));
   }
 
   expectsIo(): boolean {

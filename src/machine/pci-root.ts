@@ -7,6 +7,8 @@ import { PciBridge } from '../pci/bridge.ts';
 import { PciFunction } from '../pci/function.ts';
 import { intxWire, PciHost } from '../pci/host.ts';
 import { type PciFunctionInfo, reportFunctions } from '../pci/report.ts';
+import { PciRootPort } from '../pci/root-port.ts';
+import { PciSlots } from '../pci/slots.ts';
 import { ARM_VIRT, ARM_VIRT_SPI } from './address-map.ts';
 import type { PciPin } from './arm-virt-fdt.ts';
 import type { MachineEvents } from './machine.ts';
@@ -18,6 +20,8 @@ export interface PciRootOptions {
   readonly slots: MemorySlots;
   readonly interrupts: InterruptController;
   readonly events: MachineEvents;
+  /** Number of hot-plug slots. */
+  readonly pciSlots: number;
   /** Report sizing, moves and decode changes to {@link MachineEvents.trace}. */
   readonly trace: boolean;
 }
@@ -28,14 +32,15 @@ const HOST_BRIDGE = { vendorId: 0x1b36, deviceId: 0x0008, classCode: 0x06_0000 }
 /** The PCI Express host bridge of arm-virt with its windows: configuration space, two of memory, one of ports. */
 export class PciRoot {
   readonly host: PciHost;
+  readonly slots: PciSlots;
   readonly #mapper: BarMapper;
 
-  constructor({ bus, memory, slots, interrupts, events, trace }: PciRootOptions) {
-    const ports = createAddressBus();
+  constructor({ bus, memory, slots, interrupts, events, pciSlots, trace }: PciRootOptions) {
+    const io = createAddressBus();
     const { pciEcam, pciIo, pciMem32, pciMem64 } = ARM_VIRT;
     this.#mapper = new BarMapper({
       memory: bus,
-      io: ports,
+      io,
       slots,
       apertures: [
         { space: 'memory', ...pciMem32 },
@@ -56,10 +61,14 @@ export class PciRoot {
     bus.map(pciEcam.base, pciEcam.size, this.host.ecam);
     bus.map(pciIo.base, pciIo.size, {
       name: 'PCI I/O window',
-      read: (offset, size) => ports.read(offset, size),
-      write: (offset, size, value) => ports.write(offset, size, value),
+      read: (offset, size) => io.read(offset, size),
+      write: (offset, size, value) => io.write(offset, size, value),
     });
     this.host.add(new PciFunction({ name: 'host-bridge', ...HOST_BRIDGE }), { device: 0 });
+    const ports = Array.from({ length: pciSlots }, (_, n) => new PciRootPort({ slot: n + 1, host: this.host }));
+    // From the end of the bus: devices keep their places whatever the number of slots.
+    for (const [n, port] of ports.entries()) this.host.add(port, { device: 31 - n });
+    this.slots = new PciSlots(ports);
   }
 
   /** The pins that the device tree describes; below a port all four may come up, one for each rotation. */

@@ -33,6 +33,11 @@ export class VirtioFs implements VirtioDevice {
   /** Requests that still use guest memory. */
   readonly #pending = new Set<Promise<void>>();
 
+  /** Whether the server works on requests. */
+  get busy(): boolean {
+    return this.#pending.size > 0;
+  }
+
   /** @throws VmError ERR_USAGE for a tag that does not fit */
   constructor({ tag, server }: VirtioFsOptions) {
     const bytes = new TextEncoder().encode(tag);

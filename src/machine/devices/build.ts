@@ -1,0 +1,56 @@
+import type { VirtioVsock } from '../../devices/virtio/vsock/device.ts';
+import type { GuestMemory, MemorySlots } from '../../memory/types.ts';
+import type { PciFunction } from '../../pci/function.ts';
+import type { Clock } from '../../time/types.ts';
+import type { DeviceConfig, MachineEvents } from '../machine.ts';
+
+/** What the machine gives to those that build its devices. */
+export interface DeviceEnvironment {
+  readonly memory: GuestMemory;
+  readonly slots: MemorySlots;
+  readonly clock: Clock;
+  readonly events: MachineEvents;
+  readonly cpus: number;
+  /** Random bytes for the guest: from the host, or from the seed of a deterministic run. */
+  entropy(length: number): Uint8Array;
+  /** Nothing may depend on when the host answers: I/O happens within the access that asks for it. */
+  readonly deterministic: boolean;
+}
+
+/** A device that is ready to be put on the bus, with its other end on the host. */
+export interface BuiltDevice {
+  readonly name: string;
+  readonly function: PciFunction;
+  /** The socket device, for the host's ends of its connections. */
+  readonly vsock?: VirtioVsock;
+  /** Whether the host's side may answer at any moment. */
+  expectsIo?(): boolean;
+  /** Writes out and lets go of what is open on the host. */
+  close?(): Promise<void>;
+}
+
+/** Builds a device of one kind and opens what it needs on the host. */
+export type Builder<K extends DeviceConfig['kind']> = (
+  config: Extract<DeviceConfig, { kind: K }>,
+  env: DeviceEnvironment,
+) => Promise<BuiltDevice>;
+
+/** The builder of each kind; its code is loaded when it is first needed, so that a machine without devices starts fast. */
+const BUILDERS: { readonly [K in DeviceConfig['kind']]: () => Promise<{ readonly build: Builder<K> }> } = {
+  disk: () => import('./disk.ts'),
+  net: () => import('./net.ts'),
+  rng: () => import('./rng.ts'),
+  balloon: () => import('./balloon.ts'),
+  vsock: () => import('./vsock.ts'),
+  share: () => import('./share.ts'),
+  module: () => import('./module.ts'),
+};
+
+/**
+ * Builds a device and opens what it needs on the host.
+ * @throws VmError of the device's kind: ERR_FILE_*, ERR_DISK, ERR_NETWORK, ERR_DEVICE, ERR_BAR.
+ */
+export async function buildDevice(config: DeviceConfig, env: DeviceEnvironment): Promise<BuiltDevice> {
+  const { build } = await BUILDERS[config.kind]();
+  return await (build as Builder<DeviceConfig['kind']>)(config, env);
+}

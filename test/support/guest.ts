@@ -1,0 +1,60 @@
+import { Vm, type VmOptions } from 'tsvisor';
+import { debian } from '../e2e/debian.ts';
+
+/** Debian's guest at its shell. */
+export interface Guest extends AsyncDisposable {
+  readonly vm: Vm;
+  /**
+   * Runs a shell command and gives what it printed, without the last line end. Fails when its exit status is not 0, unless
+   * `status` is another one.
+   */
+  run(command: string, options?: { readonly timeout?: string; readonly status?: number }): Promise<string>;
+  /** Powers the guest off and gives the reason of its end. */
+  poweroff(): Promise<string>;
+}
+
+/** Lines of the host's side: `log` and `trace` events. */
+export type Listener = (line: string) => void;
+
+/** Boots Debian's kernel with `options` to its shell; or says why there is none. */
+export async function bootDebian(
+  options: Partial<VmOptions> & { readonly append?: string } = {},
+  onLog?: Listener,
+): Promise<Guest | string> {
+  const image = await debian();
+  if (typeof image === 'string') return image;
+  const { append = '', ...rest } = options;
+  const vm = await Vm.create({
+    kernel: image.kernel,
+    initrd: image.initrd,
+    params: `console=ttyAMA0 panic=-1 quiet ${append}`.trim(),
+    ...rest,
+  });
+  if (onLog !== undefined) {
+    vm.on('log', onLog);
+    vm.on('trace', onLog);
+  }
+  await vm.start();
+  await vm.console.waitFor('~ # ', { timeout: '180s' });
+  vm.console.write('stty -echo; PS1=\n');
+  await vm.console.waitFor(/PS1=\r?\n/, { timeout: '30s' });
+  let count = 0;
+  return {
+    vm,
+    run: async (command, { timeout = '120s', status = 0 } = {}) => {
+      const mark = `@${++count}@`;
+      vm.console.write(`{ ${command}\n} 2>&1; echo "${mark}$?${mark}"\n`);
+      const { before, captures } = await vm.console.waitFor(new RegExp(`${mark}(\\d+)${mark}`), { timeout });
+      const text = before.replaceAll('\r\n', '\n').replace(/^\n/, '').replace(/\n$/, '');
+      if (Number(captures[0]) !== status) throw new Error(`'${command}' ended with ${captures[0]}:\n${text}`);
+      return text;
+    },
+    poweroff: async () => {
+      vm.console.write('poweroff\n');
+      return (await vm.exited).reason;
+    },
+    [Symbol.asyncDispose]: async () => {
+      await vm.kill();
+    },
+  };
+}
