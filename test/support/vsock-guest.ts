@@ -31,8 +31,8 @@ interface Socket extends GuestSocket {
 }
 
 /**
- * A guest with programs that listen and connect, for tests of what stands on the device: it obeys credit and takes a packet at a
- * time. It runs on a timer of the host's, so end it with stop().
+ * A guest with programs that listen and connect, for tests of what stands on the device: it obeys credit and takes a
+ * packet at a time. It runs on a timer of the host's, so end it with stop().
  */
 export class VsockGuest {
   readonly #peer: VsockPeer;

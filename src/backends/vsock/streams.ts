@@ -26,8 +26,8 @@ export class VsockError extends Error {
 }
 
 /**
- * A connection to a port of the guest as a Node stream, with back pressure both ways; half-open as net.Socket with allowHalfOpen.
- * Emits 'connect' when the guest has accepted. A chunk must not be changed once it was written.
+ * A connection to a port of the guest as a Node stream, with back pressure both ways; half-open as net.Socket with
+ * allowHalfOpen. Emits 'connect' when the guest has accepted. A chunk must not be changed once it was written.
  */
 export class VsockStream extends Duplex {
   readonly #connection: VsockConnection;
@@ -100,7 +100,10 @@ export class VsockStream extends Duplex {
   }
 }
 
-/** Connects to a port of the guest and resolves when it has accepted; rejects with {@link VsockError}, VmError or the signal's reason. */
+/**
+ * Connects to a port of the guest and resolves when it has accepted; rejects with {@link VsockError}, VmError or the
+ * signal's reason.
+ */
 export async function connectVsock(
   device: VsockDevice,
   port: number,

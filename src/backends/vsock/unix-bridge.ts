@@ -19,14 +19,16 @@ const MAX_LINE = 20;
 const MAX_CLIENTS = 1024;
 
 /**
- * Connects the guest's sockets with Unix sockets of the host, in the way that Firecracker introduced and its clients know:
- * - A client of the socket `path` sends `CONNECT port\n` and gets `OK hostport\n` when the guest has accepted; from there on it
- *   talks with the guest's port. When the guest has no driver or does not accept, the client's connection is closed.
+ * Connects the guest's sockets with Unix sockets of the host, in the way that Firecracker introduced and its clients
+ * know:
+ * - A client of the socket `path` sends `CONNECT port\n` and gets `OK hostport\n` when the guest has accepted; from
+ *   there on it talks with the guest's port. When the guest has no driver or does not accept, the client's connection
+ *   is closed.
  * - The guest's connections to port P of the host go to the Unix socket `path_P`, and are refused when there is none.
  *
  * It listens on all ports of the host that have no listener of their own.
- * @throws VmError ERR_NETWORK when the socket cannot be made, or another listener has all ports. A socket file that a process
- * left behind is replaced.
+ * @throws VmError ERR_NETWORK when the socket cannot be made, or another listener has all ports. A socket file that a
+ * process left behind is replaced.
  */
 export async function bridgeUnixSocket(device: VsockDevice, path: string): Promise<VsockBridge> {
   const sockets = new Set<Socket>();

@@ -8,15 +8,17 @@ import * as R from './regs.ts';
 import { type BalloonStatistics, parseStatistics } from './statistics.ts';
 
 /**
- * What the machine does with pages that the guest does not need. Both methods may leave the pages as they are or make them
- * read as zeros, nothing else, may do so for a part of the range only, and do not throw.
+ * What the machine does with pages that the guest does not need. Both methods may leave the pages as they are or make
+ * them read as zeros, nothing else, may do so for a part of the range only, and do not throw.
  */
 export interface PageDiscarder {
-  /** [gpa, gpa + length), whole 4 KiB pages of RAM, has gone into the balloon; its contents are undefined from here on. */
+  /**
+   * [gpa, gpa + length), whole 4 KiB pages of RAM, has gone into the balloon; its contents are undefined from here on.
+   */
   discard(gpa: number, length: number): void;
   /**
-   * The guest reports that it uses none of the whole pages inside `bytes`, a view of its RAM, until the call returns; it may
-   * use them at any time after that, without a word.
+   * The guest reports that it uses none of the whole pages inside `bytes`, a view of its RAM, until the call returns;
+   * it may use them at any time after that, without a word.
    */
   discardView(bytes: Uint8Array): void;
 }
@@ -45,8 +47,8 @@ type Role = 'inflate' | 'deflate' | 'stats' | 'reporting';
 const QUEUE_SIZE = 128;
 
 /**
- * The traditional memory balloon device (virtio 1.2 section 5.5) with statistics, page poison and free page reporting; free
- * page hinting, which serves migration, is not offered.
+ * The traditional memory balloon device (virtio 1.2 section 5.5) with statistics, page poison and free page reporting;
+ * free page hinting, which serves migration, is not offered.
  */
 export class VirtioBalloon implements VirtioDevice {
   readonly name = 'virtio-balloon';

@@ -11,7 +11,8 @@ export interface PageRange {
 
 /**
  * Page numbers of one request that are looked at: 64 MiB of pages, 64 times what Linux puts into a request. The
- * specification has no limit; the device need not do anything with a page that it is given, so the rest is only acknowledged.
+ * specification has no limit; the device need not do anything with a page that it is given, so the rest is only
+ * acknowledged.
  */
 export const MAX_PFNS = 16384;
 

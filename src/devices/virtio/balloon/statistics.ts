@@ -42,8 +42,8 @@ const NAMES = new Map<number, keyof BalloonStatistics>([
 const MAX_ENTRIES = 256;
 
 /**
- * Reads a buffer of the stats queue (section 5.5.6.3): entries in any order, unknown tags ignored, of repeated ones the last
- * counts. Values above 2^53 lose their low bits.
+ * Reads a buffer of the stats queue (section 5.5.6.3): entries in any order, unknown tags ignored, of repeated ones the
+ * last counts. Values above 2^53 lose their low bits.
  */
 export function parseStatistics(readable: readonly Uint8Array[]): BalloonStatistics {
   const bytes = new Uint8Array(MAX_ENTRIES * R.STAT_SIZE);

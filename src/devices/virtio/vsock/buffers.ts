@@ -2,8 +2,8 @@
 const BLOCK = 16384;
 
 /**
- * What the guest has sent and the host does not take yet. It copies into blocks, so that a guest that sends single bytes
- * cannot make the host keep an object for each.
+ * What the guest has sent and the host does not take yet. It copies into blocks, so that a guest that sends single
+ * bytes cannot make the host keep an object for each.
  */
 export class ReceiveBuffer {
   readonly #blocks: Uint8Array[] = [];

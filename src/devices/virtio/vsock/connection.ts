@@ -9,7 +9,9 @@ export const BUF_ALLOC = 256 * 1024;
 const SEND_HIGH = 256 * 1024;
 /** drain() comes when fewer bytes than this wait. */
 const SEND_LOW = SEND_HIGH / 2;
-/** Bytes that the host took and the guest does not know of, at which it is told; half leaves it room to go on meanwhile. */
+/**
+ * Bytes that the host took and the guest does not know of, at which it is told; half leaves it room to go on meanwhile.
+ */
 const CREDIT_STEP = BUF_ALLOC / 2;
 /** ns that the guest has to accept a connection. */
 const CONNECT_TIMEOUT = 10e9;
@@ -42,7 +44,9 @@ export interface ConnectionHost {
  */
 type State = 'offered' | 'connecting' | 'established' | 'draining' | 'closed';
 
-/** One stream connection: state machine and flow control in both directions (virtio 1.2 sections 5.10.6.3 and 5.10.6.5). */
+/**
+ * One stream connection: state machine and flow control in both directions (virtio 1.2 sections 5.10.6.3 and 5.10.6.5).
+ */
 export class Connection implements VsockConnection {
   readonly #host: ConnectionHost;
   #handlers: VsockHandlers | undefined;
@@ -161,7 +165,9 @@ export class Connection implements VsockConnection {
     return { buf_alloc: BUF_ALLOC, fwd_cnt: this.#fwdCnt };
   }
 
-  /** The packet to send next, with at most `room` bytes of payload (at least 1); undefined when there is nothing to say. */
+  /**
+   * The packet to send next, with at most `room` bytes of payload (at least 1); undefined when there is nothing to say.
+   */
   next(room: number): OutgoingPacket | undefined {
     if (this.#take(R.VIRTIO_VSOCK_OP_REQUEST)) return control(R.VIRTIO_VSOCK_OP_REQUEST);
     if (this.#take(R.VIRTIO_VSOCK_OP_RESPONSE)) return control(R.VIRTIO_VSOCK_OP_RESPONSE);
@@ -212,7 +218,8 @@ export class Connection implements VsockConnection {
   #receiveRst(): void {
     if (this.#state === 'connecting') this.close('refused', false);
     else if (this.#peerShutdown & SHUTDOWN.SEND) {
-      // The guest had sent everything and is not there any more; whether that is an end depends on what the host had to say.
+      // The guest had sent everything and is not there any more; whether that is an end depends on what the host had to
+      // say.
       const heard = this.#peerShutdown & SHUTDOWN.RECEIVE || (this.#ending && this.#sendQueue.length === 0);
       this.#leave(heard ? 'ended' : 'reset');
     } else this.close('reset', false);
@@ -298,7 +305,10 @@ export class Connection implements VsockConnection {
     return { op: R.VIRTIO_VSOCK_OP_SHUTDOWN, flags, payload: [] };
   }
 
-  /** The flags that the guest should have been told: it learns of the host's end after all data, of its own end's receipt then. */
+  /**
+   * The flags that the guest should have been told: it learns of the host's end after all data, of its own end's
+   * receipt then.
+   */
   #shutdownFlags(): number {
     if (!this.#ending || this.#sendQueue.length > 0) return 0;
     return this.#ended ? R.SHUTDOWN_BOTH : SHUTDOWN.SEND;

@@ -25,9 +25,9 @@ const FIRST_LOCAL_PORT = 0x4000_0000;
 const MAX_PORT = 0xffff_fffe;
 
 /**
- * The socket device (virtio 1.2 section 5.10) with stream sockets: connections between the guest's ports and the host's, which is
- * context ID 2. Sequenced packets are not offered. What the guest sends is never dropped for want of room, since it has to
- * wait for credit; what breaks the rules is answered with RST.
+ * The socket device (virtio 1.2 section 5.10) with stream sockets: connections between the guest's ports and the
+ * host's, which is context ID 2. Sequenced packets are not offered. What the guest sends is never dropped for want of
+ * room, since it has to wait for credit; what breaks the rules is answered with RST.
  */
 export class VirtioVsock implements VirtioDevice {
   readonly name = 'virtio-vsock';
@@ -115,8 +115,8 @@ export class VirtioVsock implements VirtioDevice {
   }
 
   /**
-   * Takes the guest's connections to `port` of the host, or with {@link R.VMADDR_PORT_ANY} those to all ports that have no
-   * listener of their own. Disposing the result ends that; its connections stay. Listeners outlive resets.
+   * Takes the guest's connections to `port` of the host, or with {@link R.VMADDR_PORT_ANY} those to all ports that have
+   * no listener of their own. Disposing the result ends that; its connections stay. Listeners outlive resets.
    * @throws VmError ERR_NETWORK when the port has a listener, ERR_USAGE when it is no port.
    */
   listen(port: number, acceptor: VsockAcceptor): Disposable {
@@ -133,8 +133,8 @@ export class VirtioVsock implements VirtioDevice {
   }
 
   /**
-   * Tells the driver that communication was interrupted, after a migration or a restored snapshot (section 5.10.6.7): all
-   * connections are reset and the guest reads its context ID again.
+   * Tells the driver that communication was interrupted, after a migration or a restored snapshot (section 5.10.6.7):
+   * all connections are reset and the guest reads its context ID again.
    * @throws VmError ERR_USAGE for a reserved context ID.
    */
   resetTransport(guestCid: number = this.guestCid): void {

@@ -14,8 +14,8 @@ export interface VsockHandlers {
   /** The guest has accepted the connection; not called for one that the guest began. */
   connected?(): void;
   /**
-   * Bytes from the guest, never none; the array is the callee's to keep. False: no more until {@link VsockConnection.resume}, as
-   * after {@link VsockConnection.pause}.
+   * Bytes from the guest, never none; the array is the callee's to keep. False: no more until
+   * {@link VsockConnection.resume}, as after {@link VsockConnection.pause}.
    */
   data(bytes: Uint8Array): boolean | undefined;
   /** There is room again after write() returned false. */
@@ -33,8 +33,9 @@ export interface VsockConnection {
   /** The guest's port. */
   readonly peerPort: number;
   /**
-   * Sends bytes, after the connection is made when it is not yet. All are taken, and the array is the connection's until they
-   * have gone; false asks to write no more until drain(). Dropped after end(), and when the guest receives no more.
+   * Sends bytes, after the connection is made when it is not yet. All are taken, and the array is the connection's
+   * until they have gone; false asks to write no more until drain(). Dropped after end(), and when the guest receives
+   * no more.
    */
   write(bytes: Uint8Array): boolean;
   /** No more writes: when all has gone, the guest is told. The connection is closed once the guest has ended, too. */
@@ -47,8 +48,9 @@ export interface VsockConnection {
 }
 
 /**
- * Decides about a connection that the guest asks for: handlers accept it, undefined refuses. The guest waits until a promise
- * resolves; its connection may have been closed by then, and handlers.closed() follows at once. A rejection refuses.
+ * Decides about a connection that the guest asks for: handlers accept it, undefined refuses. The guest waits until a
+ * promise resolves; its connection may have been closed by then, and handlers.closed() follows at once. A rejection
+ * refuses.
  */
 export type VsockAcceptor = (
   connection: VsockConnection,
