@@ -1,5 +1,18 @@
 /** The virtual machine as a library; what `import ... from 'tsvisor'` gives. */
 
+export {
+  type BarHandlers,
+  type DeviceBar,
+  type DeviceDma,
+  type DeviceVector,
+  definePciDevice,
+  type PciDevice,
+  type PciDeviceBar,
+  type PciDeviceCapability,
+  type PciDeviceDefinition,
+  type PciDeviceSetup,
+  type PciDeviceSpec,
+} from '../machine/device-kit.ts';
 export { type HostProbe, probeHost } from '../machine/host.ts';
 export type { ExitReason, MachineInfo, MachineReport, VcpuInfo } from '../machine/machine.ts';
 export type { BarInfo, PciFunctionInfo, VectorInfo } from '../pci/report.ts';
