@@ -75,7 +75,7 @@ export class PackedRing implements Ring {
       (written > 0 ? VIRTQ_DESC_F_WRITE : 0) |
       (this.#wrapCounter(this.#used) === 1 ? VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED : 0);
     this.#ring[at + 2] = written;
-    // Buffer ID and flags at once, behind the length: the driver looks at the flags (section 2.8.5).
+    // Buffer ID and flags at once, behind the length: the driver polls the flags (section 2.8.2).
     Atomics.store(this.#ring, at + 3, (chain.id | (flags << 16)) >>> 0);
     this.#used = this.#advanced(this.#used, chain.descriptors);
     this.#since += chain.descriptors;
