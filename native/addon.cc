@@ -2,9 +2,11 @@
 #include <napi.h>
 
 #include "fd.h"
+#include "watch.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   tsvisor::ExportFd(env, exports);
+  tsvisor::ExportWatch(env, exports);
   return exports;
 }
 

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
 #include <linux/ioctl.h>
 #include <stdint.h>
 #include <string.h>
@@ -20,17 +22,15 @@
 #include <string>
 
 namespace tsvisor {
-namespace {
 
-using Info = const Napi::CallbackInfo&;
-
-/** An Error with `errno` (a number) and `syscall`; TypeScript adds the name of the errno. */
 Napi::Error Failed(Napi::Env env, const char* call, int number) {
   Napi::Error e = Napi::Error::New(env, std::string(call) + ": " + strerror(number));
   e.Value().Set("errno", Napi::Number::New(env, number));
   e.Value().Set("syscall", Napi::String::New(env, call));
   return e;
 }
+
+namespace {
 
 /** A whole number in [low, high], or a RangeError that names the argument. */
 int64_t Whole(Info info, size_t index, const char* name, int64_t low, int64_t high) {
@@ -43,9 +43,13 @@ int64_t Whole(Info info, size_t index, const char* name, int64_t low, int64_t hi
   return static_cast<int64_t>(v);
 }
 
+}  // namespace
+
 int Fd(Info info, size_t index) {
   return static_cast<int>(Whole(info, index, "fd", 0, std::numeric_limits<int>::max()));
 }
+
+namespace {
 
 /** The bytes of a typed array, a DataView or a Buffer. */
 struct Bytes {
@@ -100,16 +104,21 @@ Napi::Value Close(Info info) {
 /**
  * ioctl(fd, request, argument) => result. `argument` is a whole number, passed as it is, or a buffer. A buffer is
  * refused when it is smaller than the size in the request number, or when the number carries none: the kernel would be
- * free to write beyond it.
+ * free to write beyond it. A number for a request with a size is refused too, for the kernel would take it for an address.
  */
 Napi::Value Ioctl(Info info) {
   Napi::Env env = info.Env();
   int fd = Fd(info, 0);
   auto request = static_cast<uint32_t>(Whole(info, 1, "request", 0, UINT32_MAX));
-  size_t size = _IOC_SIZE(request);
+  // TUNSETIFF and TUNGETIFF say that they take an int, and move a struct ifreq.
+  bool interface = request == TUNSETIFF || request == TUNGETIFF;
+  size_t size = interface ? sizeof(struct ifreq) : _IOC_SIZE(request);
   unsigned long argument = 0;
   if (info[2].IsNumber() || info[2].IsUndefined()) {
-    if (size > 0) throw Napi::RangeError::New(env, "ioctl: this request takes a buffer, not a number");
+    // TUNSETOFFLOAD has a size, and yet the kernel takes its argument for flags.
+    if (size > 0 && request != TUNSETOFFLOAD) {
+      throw Napi::RangeError::New(env, "ioctl: this request takes a buffer, not a number");
+    }
     if (info[2].IsNumber()) {
       argument = static_cast<unsigned long>(Whole(info, 2, "argument", -(INT64_C(1) << 53), INT64_C(1) << 53));
     }

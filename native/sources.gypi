@@ -4,6 +4,7 @@
     'tsvisor_sources': [
       'native/addon.cc',
       'native/fd.cc',
+      'native/watch.cc',
     ],
   },
 }

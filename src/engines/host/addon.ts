@@ -6,7 +6,11 @@ declare const address: unique symbol;
 /** A host address that only the addon can read or make; it keeps the memory that it points into alive. */
 export type HostAddress = { readonly [address]: never };
 
-/** The addon's functions as they are (native/fd.cc). Use them through host.ts, which names the errors. */
+declare const watch: unique symbol;
+/** A file descriptor that the thread's event loop waits for. */
+export type FdWatch = { readonly [watch]: never };
+
+/** The addon's functions as they are (native/fd.cc, native/watch.cc). Use them through host.ts, which names the errors. */
 export interface Addon {
   open(path: string, flags: number, mode?: number): number;
   close(fd: number): void;
@@ -19,6 +23,11 @@ export interface Addon {
   storeAddress(into: ArrayBufferView, offset: number, address: HostAddress): void;
   releaseAddress(address: HostAddress): void;
   prlimit(resource: number, soft?: bigint, hard?: bigint): [soft: bigint, hard: bigint];
+  /** Calls back with 0 whenever `fd` is readable, and once with an errno when it can no longer be waited for. */
+  watch(fd: number, callback: (errno: number) => void): FdWatch;
+  setWatching(watch: FdWatch, wanted: boolean): void;
+  /** Ends a watch; before its descriptor is closed. */
+  unwatch(watch: FdWatch): void;
 }
 
 /** Whether there is an addon, and where not, why and what to do about it. */

@@ -24,6 +24,9 @@ export function host(): Addon {
     addressOf: view => named(() => addon.addressOf(view)),
     storeAddress: (into, offset, address) => named(() => addon.storeAddress(into, offset, address)),
     releaseAddress: address => named(() => addon.releaseAddress(address)),
+    watch: (fd, callback) => named(() => addon.watch(fd, callback)),
+    setWatching: (watch, wanted) => named(() => addon.setWatching(watch, wanted)),
+    unwatch: watch => named(() => addon.unwatch(watch)),
     prlimit: (resource, soft, hard) => named(() => addon.prlimit(resource, soft, hard)),
   };
 }
