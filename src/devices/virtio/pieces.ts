@@ -1,6 +1,6 @@
 /**
  * Bytes that lie in several pieces, as the parts of a descriptor chain do. How a driver cuts a request into descriptors says
- * nothing about its contents (virtio 1.2 section 2.6.4), so devices read structures through these functions only.
+ * nothing about its contents (virtio 1.2 section 2.7.4), so devices read structures through these functions only.
  */
 
 /** The pieces without their first `skip` bytes, and without empty pieces; nothing is copied. */
