@@ -1,7 +1,9 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import type { DeviceFailure, PciDeviceDefinition } from '../machine/device-kit.ts';
+import type { DeviceFailure } from '../machine/device-kit.ts';
 import { InlineProgram } from '../machine/inline-program.ts';
 import { type InlineConfig, Mailbox } from '../machine/inline-protocol.ts';
+import type { DeviceConfig } from '../machine/machine.ts';
+import type { DefinitionConfig } from './pci-devices.ts';
 
 /** What a {@link Vm} does for the devices on its own thread. */
 export interface InlineHost {
@@ -12,23 +14,26 @@ export interface InlineHost {
   failed(failure: DeviceFailure): void;
 }
 
-/** A device on this thread, and its end for the Worker. */
-export interface InlineDevice {
-  /** Goes to the Worker, with `port` of it in the list of what is transferred. */
-  readonly config: InlineConfig;
-  readonly transfer: MessagePort;
+/**
+ * Starts the programs of those `devices` that are closures on this thread, and gives all of them as the Worker gets them, with
+ * what has to be transferred. Each access of the guest to such a device costs a message and two wake-ups, see
+ * docs/write-a-device.md. The programs end with the Worker.
+ */
+export function placeDevices(
+  devices: readonly (DeviceConfig | DefinitionConfig)[],
+  host: InlineHost,
+): { readonly devices: (DeviceConfig | InlineConfig)[]; readonly transfer: MessagePort[] } {
+  const transfer: MessagePort[] = [];
+  const placed = devices.map(d => {
+    if (d.kind !== 'definition') return d;
+    const config = startProgram(d, host);
+    transfer.push(config.port);
+    return config;
+  });
+  return { devices: placed, transfer };
 }
 
-/**
- * Makes a device of closures: its program runs on this thread, its function in the Worker that gets `config`. Each access of
- * the guest costs a message and two wake-ups, see docs/write-a-device.md. Both ends close when the Worker does.
- */
-export function createInlineDevice(
-  definition: PciDeviceDefinition,
-  name: string,
-  options: Readonly<Record<string, unknown>>,
-  host: InlineHost,
-): InlineDevice {
+function startProgram({ name, definition, options }: DefinitionConfig, host: InlineHost): InlineConfig {
   const { port1, port2 } = new MessageChannel();
   const mailbox = new SharedArrayBuffer(Mailbox.bytes);
   new InlineProgram({
@@ -40,5 +45,5 @@ export function createInlineDevice(
     log: line => host.log(line),
     failed: failure => host.failed({ ...failure, name }),
   });
-  return { config: { kind: 'inline', name, spec: definition.spec, port: port2, mailbox }, transfer: port2 };
+  return { kind: 'inline', name, spec: definition.spec, port: port2, mailbox };
 }

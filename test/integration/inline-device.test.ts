@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { definePciDevice, type PciDeviceSetup, type PciDeviceSpec } from '../../src/devices/kit/definition.ts';
 import type { PciDevice } from '../../src/devices/kit/device.ts';
 import type { DeviceFailure } from '../../src/devices/kit/program.ts';
-import { createInlineDevice } from '../../src/vmm/inline-devices.ts';
+import { placeDevices } from '../../src/vmm/inline-devices.ts';
 import { RAM_BASE } from '../support/kit-rig.ts';
 import type { Commands } from './fixtures/inline-machine.ts';
 
@@ -27,14 +27,15 @@ async function start(setup: PciDeviceSetup, spec: Partial<PciDeviceSpec> = {}, o
   const failures: DeviceFailure[] = [];
   const lines: string[] = [];
   let wakes = 0;
-  const { config, transfer } = createInlineDevice(definition, 'probe0', options, {
+  const config = { kind: 'definition', name: 'probe0', definition, options } as const;
+  const { devices, transfer } = placeDevices([config], {
     wake: () => wakes++,
     log: line => lines.push(line),
     failed: f => failures.push(f),
   });
   const worker = new Worker(new URL('./fixtures/inline-machine.mjs', import.meta.url), {
-    workerData: config,
-    transferList: [transfer],
+    workerData: devices[0],
+    transferList: transfer,
     execArgv: [],
   });
   workers.push(worker);
