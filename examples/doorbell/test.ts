@@ -51,7 +51,7 @@ for (const [where, pci] of [
       assert.equal(await sh('devmem $plate 32'), '0x69767374');
       assert.deepEqual(
         log.filter(l => l.startsWith('doorbell')),
-        ['doorbell: caller 7 at the door', 'doorbell: caller 42 at the door'],
+        ['doorbell0: caller 7 at the door', 'doorbell0: caller 42 at the door'],
       );
     } finally {
       await vm.kill();

@@ -63,6 +63,7 @@ export async function loadPciDevice(module: string): Promise<PciDeviceDefinition
 /** What the kit asks of the machine, for the device called `name`. */
 export function kitEnvironment(env: DeviceEnvironment, name: string): Parameters<typeof createPciDevice>[1] {
   return {
+    name,
     clock: env.clock,
     slots: env.slots,
     log: line => env.events.log(line),

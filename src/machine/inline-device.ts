@@ -38,7 +38,7 @@ export async function buildInlineDevice(config: InlineConfig, env: DeviceEnviron
 
 /** The function of an {@link InlineConfig}; its program's setup has run on return. */
 export function createInlineFunction(config: InlineConfig, env: InlineEnvironment): DeviceFunction {
-  const f = new DeviceFunction(config.spec, env.slots);
+  const f = new DeviceFunction(config.spec, config.name, env.slots);
   const program = new RemoteProgram(config, f, env);
   f.connect(program);
   program.start();

@@ -21,6 +21,7 @@ import {
 
 /** What an {@link InlineProgram} is connected to. */
 export interface InlineProgramOptions {
+  readonly name: string;
   readonly definition: PciDeviceDefinition;
   readonly options: Readonly<Record<string, unknown>>;
   readonly port: MessagePort;
@@ -99,11 +100,12 @@ export class InlineProgram {
 
   #start(): RunningProgram {
     const mailbox = this.#mailbox;
-    const { definition, options, log, failed } = this.#options;
+    const { name, definition, options, log, failed } = this.#options;
     const config = new DataView(mailbox.config.buffer, mailbox.config.byteOffset, mailbox.config.length);
     return new RunningProgram(
       definition,
       {
+        name,
         // The guest is held up by this thread, not by what this thread waits for.
         asynchronous: false,
         trigger: vector => this.#post({ type: 'trigger', vector }),

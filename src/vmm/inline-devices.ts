@@ -37,13 +37,14 @@ function startProgram({ name, definition, options }: DefinitionConfig, host: Inl
   const { port1, port2 } = new MessageChannel();
   const mailbox = new SharedArrayBuffer(Mailbox.bytes);
   new InlineProgram({
+    name,
     definition,
     options,
     port: port1,
     mailbox,
     wake: () => host.wake(),
     log: line => host.log(line),
-    failed: failure => host.failed({ ...failure, name }),
+    failed: failure => host.failed(failure),
   });
   return { kind: 'inline', name, spec: definition.spec, port: port2, mailbox };
 }

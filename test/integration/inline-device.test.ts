@@ -69,7 +69,7 @@ describe('inline devices', () => {
       { intx: true },
       { who: 'you' },
     );
-    expect(lines).toEqual(['probe: hello you']);
+    expect(lines).toEqual(['probe0: hello you']);
     expect(await call('read', 0, 0x20, 2)).toBe(0x202n);
     expect(await call('read', 0, 0x20, 8)).toBe(2n ** 63n + 0x20n);
     await call('enableMsi', 0x0802_0040, 7);
@@ -153,7 +153,7 @@ describe('inline devices', () => {
     expect(failures).toEqual([
       {
         name: 'probe0',
-        message: 'device probe failed in a read of BAR 0: RangeError: boom',
+        message: 'device probe0 failed in a read of BAR 0: RangeError: boom',
         stack: expect.stringContaining('inline-device.test.ts'),
       },
     ]);
@@ -170,7 +170,7 @@ describe('inline devices', () => {
     const { call, failures } = await start(setup);
     await call('write', 0, 0, 4, 1);
     expect(failures.map(f => f.message)).toEqual([
-      expect.stringContaining(`VmError: probe: ${what} must be synchronous`),
+      expect.stringContaining(`VmError: probe0: ${what} must be synchronous`),
     ]);
     expect(await call('read', 0, 0, 4)).toBe(ONES);
   });

@@ -1,11 +1,13 @@
 import type { MemorySlots } from '../../memory/types.ts';
 import type { Clock } from '../../time/types.ts';
-import type { PciDeviceDefinition } from './definition.ts';
+import { deviceName, type PciDeviceDefinition } from './definition.ts';
 import { DeviceFunction } from './function.ts';
 import { type DeviceFailure, RunningProgram } from './program.ts';
 
 /** What a device needs of its machine. */
 export interface DeviceKitEnvironment {
+  /** The device's name among those of its machine. Default: the definition's. */
+  readonly name?: string | undefined;
   readonly clock: Clock;
   /** Memory for BARs that the guest reaches without an exit; undefined: every access is answered by the device. */
   readonly slots?: MemorySlots | undefined;
@@ -26,11 +28,13 @@ export function createPciDevice(
   env: DeviceKitEnvironment,
   options: Readonly<Record<string, unknown>> = {},
 ): DeviceFunction {
-  const f = new DeviceFunction(definition.spec, env.slots);
+  const name = env.name ?? deviceName(definition.spec);
+  const f = new DeviceFunction(definition.spec, name, env.slots);
   f.connect(
     new RunningProgram(
       definition,
       {
+        name,
         asynchronous: true,
         trigger: n => f.trigger(n),
         setIntx: level => f.setIntx(level),

@@ -52,6 +52,7 @@ export interface DeviceDma {
 
 /** What a device's program has in its hands: the `dev` of {@link definePciDevice}. */
 export interface PciDevice {
+  /** Its name among the devices of its machine, such as counter0. */
   readonly name: string;
   /** What the user has said about this device, as text or as an object; empty without. */
   readonly options: Readonly<Record<string, unknown>>;

@@ -9,7 +9,6 @@ import { PmCapability } from '../../pci/caps/pm.ts';
 import { PciFunction } from '../../pci/function.ts';
 import { STATUS, STATUS_REC_MASTER_ABORT } from '../../pci/regs.ts';
 import {
-  deviceName,
   msiVectors,
   msixBar,
   type PciDeviceBar,
@@ -25,15 +24,18 @@ export class DeviceFunction extends PciFunction {
   readonly memories: ReadonlyMap<number, Uint8Array>;
   readonly #program: ProgramSocket;
 
-  /** @throws VmError ERR_MEMORY_TOO_LARGE when the engine has no memory for a BAR. */
-  constructor(spec: PciDeviceSpec, slots?: MemorySlots | undefined) {
+  /**
+   * @param name among the functions of the machine.
+   * @throws VmError ERR_MEMORY_TOO_LARGE when the engine has no memory for a BAR.
+   */
+  constructor(spec: PciDeviceSpec, name: string, slots?: MemorySlots | undefined) {
     const program = new ProgramSocket();
     const memories = new Map<number, Uint8Array>();
     const bars = (spec.bars ?? []).map((bar): BarSpec => {
-      if (!bar.memory) return { ...bar, memory: undefined, device: new RegisterBar(spec, bar.index, program) };
+      if (!bar.memory) return { ...bar, memory: undefined, device: new RegisterBar(name, bar.index, program) };
       const memory = allocate(bar, slots);
       memories.set(bar.index, memory.bytes);
-      return { ...bar, prefetch: bar.prefetch ?? true, memory, device: new MemoryBar(spec, memory.bytes) };
+      return { ...bar, prefetch: bar.prefetch ?? true, memory, device: new MemoryBar(name, memory.bytes) };
     });
     const capabilities: Capability[] = [new PmCapability()];
     const vectors = msiVectors(spec);
@@ -50,10 +52,10 @@ export class DeviceFunction extends PciFunction {
     if (spec.rom !== undefined) {
       const bytes = new Uint8Array(romSize(spec.rom)).fill(0xff);
       bytes.set(spec.rom);
-      bars.push({ index: 'rom', kind: 'mem32', size: bytes.length, device: new MemoryBar(spec, bytes, true) });
+      bars.push({ index: 'rom', kind: 'mem32', size: bytes.length, device: new MemoryBar(name, bytes, true) });
     }
     super({
-      name: deviceName(spec),
+      name,
       vendorId: spec.vendor,
       deviceId: spec.device,
       revisionId: spec.revision ?? 0,
@@ -110,8 +112,8 @@ class RegisterBar implements BusDevice {
   readonly #index: number;
   readonly #program: ProgramSocket;
 
-  constructor(spec: PciDeviceSpec, index: number, program: ProgramSocket) {
-    this.name = `${deviceName(spec)} BAR ${index}`;
+  constructor(device: string, index: number, program: ProgramSocket) {
+    this.name = `${device} BAR ${index}`;
     this.#index = index;
     this.#program = program;
   }
@@ -139,8 +141,8 @@ class MemoryBar implements BusDevice {
   readonly #bytes: Uint8Array;
   readonly #readOnly: boolean;
 
-  constructor(spec: PciDeviceSpec, bytes: Uint8Array, readOnly = false) {
-    this.name = `${deviceName(spec)} ${readOnly ? 'ROM' : 'memory'}`;
+  constructor(device: string, bytes: Uint8Array, readOnly = false) {
+    this.name = `${device} ${readOnly ? 'ROM' : 'memory'}`;
     this.#bytes = bytes;
     this.#readOnly = readOnly;
   }

@@ -1,6 +1,6 @@
 import type { AccessSize } from '../../bus/types.ts';
 import { VmError } from '../../util/errors.ts';
-import { deviceName, msiVectors, type PciDeviceDefinition } from './definition.ts';
+import { msiVectors, type PciDeviceDefinition } from './definition.ts';
 import type { BarHandlers, DeviceBar, DeviceDma, DeviceVector, PciDevice } from './device.ts';
 
 /** What a function needs of the program behind its registers, on whichever thread that runs. Nothing of it throws. */
@@ -17,6 +17,8 @@ export interface DeviceProgram {
 
 /** The way from a device's program to its function. */
 export interface DevicePort {
+  /** The device's name among those of its machine. */
+  readonly name: string;
   trigger(vector: number): void;
   setIntx(level: boolean): void;
   /**
@@ -64,7 +66,7 @@ export class RunningProgram implements DeviceProgram {
   /** Runs the setup of `definition` at once. */
   constructor(definition: PciDeviceDefinition, port: DevicePort, options: Readonly<Record<string, unknown>>) {
     this.#port = port;
-    this.#name = deviceName(definition.spec);
+    this.#name = port.name;
     const dev = this.#context(definition, options);
     this.#run('setup', () => definition.setup(dev));
   }
