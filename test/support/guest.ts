@@ -36,15 +36,17 @@ export async function bootDebian(
   }
   await vm.start();
   await vm.console.waitFor('~ # ', { timeout: '180s' });
-  vm.console.write('stty -echo; PS1=\n');
-  await vm.console.waitFor(/PS1=\r?\n/, { timeout: '30s' });
+  // The echo stays on: without it busybox's shell takes the end of a background job for the end of its input.
+  vm.console.write('PS1= PS2=\n');
   let count = 0;
   return {
     vm,
     run: async (command, { timeout = '120s', status = 0 } = {}) => {
-      const mark = `@${++count}@`;
-      vm.console.write(`{ ${command}\n} 2>&1; echo "${mark}$?${mark}"\n`);
-      const { before, captures } = await vm.console.waitFor(new RegExp(`${mark}(\\d+)${mark}`), { timeout });
+      // In what is echoed the marks have quotes in their middle.
+      const n = ++count;
+      vm.console.write(`echo "<<""${n}<<"; { ${command}\n} 2>&1; echo "|$?>>""${n}>>"\n`);
+      await vm.console.waitFor(`<<${n}<<`, { timeout });
+      const { before, captures } = await vm.console.waitFor(new RegExp(`\\|(\\d+)>>${n}>>`), { timeout });
       const text = before.replaceAll('\r\n', '\n').replace(/^\n/, '').replace(/\n$/, '');
       if (Number(captures[0]) !== status) throw new Error(`'${command}' ended with ${captures[0]}:\n${text}`);
       return text;
