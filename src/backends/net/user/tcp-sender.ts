@@ -66,6 +66,8 @@ export class TcpSender {
   #duplicates = 0;
   /** Until SND.UNA reaches this, one loss is being mended (RFC 6582). */
   #recover: number | undefined;
+  /** There was no room for what a hole needs. */
+  #resendDue = false;
   /** The byte at SND.UNA was sent into a closed window. */
   #probing = false;
 
@@ -124,6 +126,7 @@ export class TcpSender {
 
   /** Sends what window and room allow. */
   output(): void {
+    if (this.#resendDue) this.#resend();
     while (!this.#finAcked) {
       const flight = seqDiff(this.#nxt, this.#una);
       // -1 when the FIN, behind all bytes, is sent too.
@@ -176,6 +179,7 @@ export class TcpSender {
     this.#rto = Math.min(RTO_MAX, this.#rto * 2);
     this.#duplicates = 0;
     this.#recover = undefined;
+    this.#resendDue = false;
     if (this.#window === 0 && this.queue.length > 0) {
       this.#probe();
       return;
@@ -228,6 +232,8 @@ export class TcpSender {
     this.queue.shift(advance);
     this.#una = ack;
     if (seqDiff(this.#nxt, ack) < 0) this.#nxt = ack;
+    const backedOff = this.#retries > 0;
+    this.#resendDue = false;
     this.#retries = 0;
     this.#duplicates = 0;
     this.#slowStart = this.#slowStart > QUEUE_LIMIT ? Number.POSITIVE_INFINITY : this.#slowStart + advance;
@@ -235,6 +241,9 @@ export class TcpSender {
       this.#sample(this.#out.now() - this.#timed.at);
       this.#timed = undefined;
     }
+    // RFC 6298 section 5 would keep it backed off until the next measurement. But it was backed off for a guest that did not
+    // listen, not for a path that is slow, and now it listens.
+    if (backedOff) this.#rto = this.#computedRto();
     const outstanding = seqDiff(this.#max, ack) > 0;
     this.timer = outstanding ? this.#out.now() + this.#rto : Number.POSITIVE_INFINITY;
     if (this.#recover === undefined) return;
@@ -256,10 +265,13 @@ export class TcpSender {
   /** Sends the segment at SND.UNA again, without moving SND.NXT. */
   #resend(): void {
     this.#timed = undefined;
+    this.#resendDue = false;
     const length = Math.min(this.queue.length, this.#out.largestSegment, Math.max(1, this.#window));
     const fin = this.#finQueued && length === this.queue.length;
-    // Without room it is the timeout that repeats it.
-    this.#out.emit(ACK | (fin ? FIN : 0), this.#una, this.queue, 0, length);
+    if (!this.#out.emit(ACK | (fin ? FIN : 0), this.#una, this.queue, 0, length)) {
+      this.#resendDue = true;
+      this.#out.waitForRoom();
+    }
     this.timer = this.#out.now() + this.#rto;
   }
 
