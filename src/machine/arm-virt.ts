@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createAddressBus } from '../bus/address-bus.ts';
 import { createHypercallBus } from '../bus/hypercall-bus.ts';
 import type { AddressBus, BusDevice } from '../bus/types.ts';
@@ -16,7 +17,9 @@ import type { CpuInterface, CpuInterruptWires, ExitSink } from '../engines/engin
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
+import type { PciFunction } from '../pci/function.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
+import type { PciRootPort } from '../pci/root-port.ts';
 import { createHostClock } from '../time/host-clock.ts';
 import type { Clock } from '../time/types.ts';
 import { createVirtualClock } from '../time/virtual-clock.ts';
@@ -39,6 +42,9 @@ const LOGGED_ACCESSES = 20;
 
 /** How long a guest may take to let go of a device. Linux waits for 5 s in case that the button is pressed again. */
 const UNPLUG_LIMIT_MS = 60_000;
+/** How long a guest may take to notice that something is plugged, or that the button was pressed, before it is told again. */
+const SLOT_REMINDER_MS = 2000;
+const PLUG_REMINDERS = 5;
 
 function notLetGo(name: string): VmError {
   return new VmError('ERR_PCI_SLOT', `${name}: the guest did not let go of it within ${UNPLUG_LIMIT_MS / 1000} s`, {
@@ -212,28 +218,47 @@ export class ArmVirt implements Machine {
 
   async plug(device: DeviceConfig): Promise<void> {
     const built = await buildDevice(device, this.#environment());
+    let port: PciRootPort;
     try {
-      this.#pci.slots.plug(built.function);
+      port = this.#pci.slots.plug(built.function);
     } catch (e) {
       await built.close?.();
       throw e;
     }
     this.#devices.push(built);
+    void this.#remindOf(built.function, port);
+  }
+
+  /** Tells the guest again of what is in a slot, until it has noticed. One without a driver for the slot never does. */
+  async #remindOf(f: PciFunction, { slot }: PciRootPort): Promise<void> {
+    for (let n = 0; n < PLUG_REMINDERS; n++) {
+      await sleep(SLOT_REMINDER_MS, undefined, { ref: false });
+      if (this.#ended || slot.function !== f || !slot.remind()) return;
+    }
   }
 
   async unplug(name: string): Promise<void> {
-    const left = this.#pci.slots.unplug(name).then(async f => {
-      await f.settled;
+    const { slots } = this.#pci;
+    const left = slots.unplug(name).then(async f => {
       const at = this.#devices.findIndex(d => d.function === f);
       if (at >= 0) await this.#devices.splice(at, 1)[0]!.close?.();
     });
     // A guest that lets go after the limit is told to nobody, but the device's host side is closed all the same.
     left.catch(() => undefined);
-    let timer: NodeJS.Timeout | undefined;
+    // A guest that was still bringing the device up has not noticed the button.
+    const again = setInterval(() => {
+      if (slots.used.some(port => port.plugged?.name === name)) void slots.unplug(name);
+    }, SLOT_REMINDER_MS);
+    let limit: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(notLetGo(name)), UNPLUG_LIMIT_MS);
+      limit = setTimeout(() => reject(notLetGo(name)), UNPLUG_LIMIT_MS);
     });
-    await Promise.race([left, late]).finally(() => clearTimeout(timer));
+    try {
+      await Promise.race([left, late]);
+    } finally {
+      clearInterval(again);
+      clearTimeout(limit);
+    }
   }
 
   expectsIo(): boolean {
@@ -241,7 +266,12 @@ export class ArmVirt implements Machine {
   }
 
   async close(): Promise<void> {
-    for (const d of this.#devices.splice(0)) await d.close?.();
+    for (const d of this.#devices.splice(0)) {
+      // Requests that are under way use guest memory and the host's files.
+      d.function.reset();
+      await d.function.settled;
+      await d.close?.();
+    }
   }
 
   /** Engine internals for tests and debuggers. */

@@ -173,6 +173,16 @@ export class HotPlugSlot implements ExpressSlot {
   }
 
   /**
+   * Tells the guest once more of a function that it has not noticed: its power indicator is still off. Linux forgets events of the
+   * second that follows a power off. False: there is nothing to tell.
+   */
+  remind(): boolean {
+    if (!this.#linked || (this.#control & SLTCTL_PIC) !== SLTCTL_PIC_OFF) return false;
+    this.#happened(SLTSTA_PDC | SLTSTA_DLLSC);
+    return true;
+  }
+
+  /**
    * Pulls the function out without asking (surprise removal). Resolves to it once it uses no guest memory.
    * @throws VmError ERR_PCI_SLOT when the slot is empty.
    */
