@@ -1,5 +1,6 @@
 import type { BarMove } from '../pci/bar-mapper.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
+import type { InlineConfig } from './inline-protocol.ts';
 
 /**
  * The seam between a machine (buses, devices, engine) and what drives it: machine-worker.ts inside the VM's Worker,
@@ -67,6 +68,7 @@ export type DeviceConfig =
   | VsockConfig
   | ShareConfig
   | ModuleConfig
+  | InlineConfig
   | { readonly kind: 'rng'; readonly name: string }
   | { readonly kind: 'balloon'; readonly name: string };
 

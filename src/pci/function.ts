@@ -210,6 +210,7 @@ export class PciFunction implements CapabilityHost {
     if (this.#intxWanted) bytes[R.STATUS]! |= R.STATUS_INTERRUPT;
     else bytes[R.STATUS]! &= ~R.STATUS_INTERRUPT;
     const level =
+      this.#host !== undefined &&
       this.#intxWanted &&
       this.interruptPin !== 0 &&
       (this.pm?.awake ?? true) &&

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { DeviceConfig, DiskConfig, ForwardConfig, NetConfig, ShareConfig } from '../machine/machine.ts';
 import { VmError } from '../util/errors.ts';
+import { type DefinitionConfig, type PciDeviceOption, resolvePciDevice } from './pci-devices.ts';
 
 /** A disk: a raw image file or a block device. */
 export interface DiskOptions {
@@ -53,8 +54,8 @@ export interface DeviceOptions {
   vsock?: number | undefined;
   /** Folders of the host: `'DIR,TAG[,ro]'` or an object. */
   share?: string | ShareOptions | readonly (string | ShareOptions)[] | undefined;
-  /** PCI devices: paths of modules that export one, or `'edu'` and `'pci-testdev'`. */
-  pci?: string | readonly string[] | undefined;
+  /** PCI devices: paths of modules that export one, `'edu'`, `'pci-testdev'`, or definitions. */
+  pci?: PciDeviceOption | readonly PciDeviceOption[] | undefined;
 }
 
 /** A list of one, or the list. */
@@ -67,7 +68,7 @@ function many<T>(value: T | readonly T[] | undefined): readonly T[] {
  * The devices of a machine in the order of the bus: disks, networks, the rest.
  * @throws VmError ERR_USAGE for a text that is none of the forms in docs/cli.md.
  */
-export function resolveDevices(o: DeviceOptions): DeviceConfig[] {
+export function resolveDevices(o: DeviceOptions): (DeviceConfig | DefinitionConfig)[] {
   return [
     ...many(o.disk).map((d, n) => resolveDisk(d, `disk${n}`)),
     ...many(o.net)
@@ -77,9 +78,7 @@ export function resolveDevices(o: DeviceOptions): DeviceConfig[] {
     ...(o.balloon ? [{ kind: 'balloon', name: 'balloon' } as const] : []),
     ...(o.vsock === undefined ? [] : [{ kind: 'vsock', name: 'vsock', cid: o.vsock } as const]),
     ...many(o.share).map((s, n) => resolveShare(s, `share${n}`)),
-    ...many(o.pci).map(
-      (module, n) => ({ kind: 'module', name: moduleName(module, n), module, options: undefined }) as const,
-    ),
+    ...many(o.pci).map(resolvePciDevice),
   ];
 }
 
@@ -171,10 +170,6 @@ function resolveShare(s: string | ShareOptions, name: string): ShareConfig {
   if (new TextEncoder().encode(tag).length > 36 || tag === '')
     throw usage('share', s, 'has a bad tag', '1 to 36 bytes');
   return { kind: 'share', name, directory: resolve(directory), tag, readOnly };
-}
-
-function moduleName(module: string, n: number): string {
-  return /^[\w-]+$/.test(module) ? `${module}${n}` : `${/([\w-]+)(\.\w+)?$/.exec(module)?.[1] ?? 'device'}${n}`;
 }
 
 function usage(option: string, value: unknown, why: string, hint: string): VmError {

@@ -3,6 +3,7 @@ import type { DeviceConfig } from '../machine/machine.ts';
 import { VmError } from '../util/errors.ts';
 import { type DeviceOptions, resolveDevices } from './device-options.ts';
 import { nearest } from './nearest.ts';
+import type { DefinitionConfig } from './pci-devices.ts';
 import { formatSize, parseSize } from './units.ts';
 
 /** What a virtual machine is made of. The same names are the keys of a configuration file and the CLI's long flags. */
@@ -52,7 +53,7 @@ export interface ResolvedOptions {
   readonly name: string | undefined;
   readonly trace: readonly TraceTopic[];
   readonly seed: number | undefined;
-  readonly devices: readonly DeviceConfig[];
+  readonly devices: readonly (DeviceConfig | DefinitionConfig)[];
   readonly slots: number;
 }
 

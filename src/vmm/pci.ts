@@ -1,18 +1,25 @@
-import type { DeviceConfig } from '../machine/machine.ts';
+import type { MessagePort } from 'node:worker_threads';
 import type { Answers, Question } from '../machine/protocol.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import { VmError } from '../util/errors.ts';
 import { type DeviceOptions, resolveDevices } from './device-options.ts';
+import { type InlineHost, placeDevices } from './inline-devices.ts';
 
 /** The PCI bus of a {@link Vm}. */
 export class VmPci {
-  readonly #ask: <Q extends Question>(question: Q) => Promise<Answers[Q['what']]>;
+  readonly #ask: <Q extends Question>(question: Q, transfer?: readonly MessagePort[]) => Promise<Answers[Q['what']]>;
+  readonly #host: InlineHost;
   /** Names are given out once, so that an unplugged device's name does not come back for another. */
   readonly #names: Set<string>;
 
   /** @internal */
-  constructor(ask: <Q extends Question>(question: Q) => Promise<Answers[Q['what']]>, devices: readonly DeviceConfig[]) {
+  constructor(
+    ask: <Q extends Question>(question: Q, transfer?: readonly MessagePort[]) => Promise<Answers[Q['what']]>,
+    devices: readonly { readonly name: string }[],
+    host: InlineHost,
+  ) {
     this.#ask = ask;
+    this.#host = host;
     this.#names = new Set(devices.map(d => d.name));
   }
 
@@ -35,7 +42,8 @@ export class VmPci {
       });
     }
     const name = this.#freshName(config.name);
-    await this.#ask({ what: 'plug', device: { ...config, name } });
+    const { devices, transfer } = placeDevices([{ ...config, name }], this.#host);
+    await this.#ask({ what: 'plug', device: devices[0]! }, transfer);
     return name;
   }
 

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import type { ExitReason, MachineConfig, MachineInfo, MachineReport } from '../machine/machine.ts';
 import {
   type Answers,
@@ -15,6 +15,7 @@ import { VmError } from '../util/errors.ts';
 import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
 import { checkLinuxFits, readGuestFile } from './files.ts';
+import { type InlineHost, placeDevices } from './inline-devices.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
 import { VmPci } from './pci.ts';
 import { Transcript } from './transcript.ts';
@@ -107,7 +108,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   /** The Worker's end is our doing. */
   #ending = false;
   #nextQuestion = 1;
-  #earlyLog: string[] = [];
+  /** What happened before anybody could listen: told at the start. */
+  #early: (() => void)[] = [];
   #resolveExited!: (e: VmExit) => void;
   #ready: ((e: VmError | undefined) => void) | undefined;
 
@@ -122,7 +124,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.#options = options;
     this.engine = engine;
     this.name = options.name;
-    this.pci = new VmPci(q => this.#askLiving(q), options.devices);
+    this.pci = new VmPci((q, transfer) => this.#askLiving(q, transfer), options.devices, this.#inlineHost);
     this.#worker = worker;
     this.#wake = wake;
     this.#file = file;
@@ -183,7 +185,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
         vm.#ready = resolve;
       });
       // Files and the Worker's own start take about as long, so they go side by side.
-      const { config, transfer } = await makeConfig(o, signal);
+      const { config, transfer } = await makeConfig(o, vm.#inlineHost, signal);
       vm.#send({ type: 'create', config }, transfer);
       const error = await ready;
       signal?.throwIfAborted();
@@ -224,8 +226,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     }
     this.emit('engine', this.engine);
     this.emit('start');
-    for (const line of this.#earlyLog) this.emit('log', line);
-    this.#earlyLog = [];
+    for (const tell of this.#early.splice(0)) tell();
     this.#send({ type: 'start' });
   }
 
@@ -292,25 +293,29 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     return { name: this.name, state: this.#state, engineReason: this.engine.reason, ...m };
   }
 
-  #send(m: ToWorker, transfer: readonly ArrayBuffer[] = []): void {
+  #send(m: ToWorker, transfer: readonly (ArrayBuffer | MessagePort)[] = []): void {
     if (this.#state === 'ended') return;
     this.#worker.postMessage(m, transfer);
     // Ends a short sleep of the Worker, which does not look at its messages meanwhile.
+    this.#wakeWorker();
+  }
+
+  #wakeWorker(): void {
     Atomics.add(this.#wake, 0, 1);
     Atomics.notify(this.#wake, 0);
   }
 
-  #askLiving<Q extends Question>(question: Q): Promise<Answers[Q['what']]> {
+  #askLiving<Q extends Question>(question: Q, transfer?: readonly MessagePort[]): Promise<Answers[Q['what']]> {
     this.#mustLive('asked');
-    return this.#ask(question);
+    return this.#ask(question, transfer);
   }
 
-  #ask<Q extends Question>(question: Q): Promise<Answers[Q['what']]> {
+  #ask<Q extends Question>(question: Q, transfer?: readonly MessagePort[]): Promise<Answers[Q['what']]> {
     return new Promise((resolve, reject) => {
       const id = this.#nextQuestion++;
       this.#questions.set(id, { resolve: value => resolve(value as Answers[Q['what']]), reject });
       this.#worker.ref();
-      this.#send({ type: 'ask', id, question });
+      this.#send({ type: 'ask', id, question }, transfer);
     });
   }
 
@@ -333,8 +338,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
         this.#inputs.shift()?.();
         break;
       case 'log':
-        if (this.#state === 'created') this.#earlyLog.push(m.line);
-        else this.emit('log', m.line);
+        this.#log(m.line);
         break;
       case 'trace':
         for (const line of m.lines) this.emit('trace', line);
@@ -372,7 +376,30 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     return asked;
   }
 
+  /** What this thread does for devices that are closures. */
+  readonly #inlineHost: InlineHost = {
+    wake: () => this.#wakeWorker(),
+    log: line => this.#log(line),
+    failed: ({ name, message, stack }) => {
+      this.#log(message);
+      this.#report({ type: 'device-failed', name, message, stack });
+    },
+  };
+
+  #log(line: string): void {
+    this.#tell(() => this.emit('log', line));
+  }
+
   #report(event: MachineReport): void {
+    this.#tell(() => this.#emitReport(event));
+  }
+
+  #tell(tell: () => void): void {
+    if (this.#state === 'created') this.#early.push(tell);
+    else tell();
+  }
+
+  #emitReport(event: MachineReport): void {
     switch (event.type) {
       case 'bar-moved':
         this.emit(event.type, event);
@@ -446,9 +473,10 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
 /** The machine's configuration with the files' bytes, and those of their buffers that are ours to give away. */
 async function makeConfig(
   o: ResolvedOptions,
+  host: InlineHost,
   signal: AbortSignal | undefined,
-): Promise<{ readonly config: MachineConfig; readonly transfer: readonly ArrayBuffer[] }> {
-  const transfer: ArrayBuffer[] = [];
+): Promise<{ readonly config: MachineConfig; readonly transfer: readonly (ArrayBuffer | MessagePort)[] }> {
+  const transfer: (ArrayBuffer | MessagePort)[] = [];
   const load = async (what: 'kernel' | 'initrd') => {
     const source = o[what];
     if (typeof source !== 'string') return source;
@@ -459,6 +487,8 @@ async function makeConfig(
   };
   const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
   checkLinuxFits(kernel!, initrd, o.memory);
+  const placed = placeDevices(o.devices, host);
+  transfer.push(...placed.transfer);
   const config: MachineConfig = {
     machine: 'arm-virt',
     engine: 'emu',
@@ -471,7 +501,7 @@ async function makeConfig(
     gic: o.gic,
     ...(o.seed === undefined ? {} : { seed: o.seed }),
     trace: o.trace,
-    devices: o.devices,
+    devices: placed.devices,
     pciSlots: o.slots,
   };
   return { config, transfer };

@@ -44,6 +44,7 @@ const BUILDERS: { readonly [K in DeviceConfig['kind']]: () => Promise<{ readonly
   vsock: () => import('./vsock.ts'),
   share: () => import('./share.ts'),
   module: () => import('./module.ts'),
+  inline: () => import('./inline.ts'),
 };
 
 /**
