@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { type CreateOptions, resolveOptions, VmError, type VmOptions } from '../vmm/index.ts';
+import { type CreateOptions, relocateDevices, resolveOptions, VmError, type VmOptions } from '../vmm/index.ts';
 import { flagsToOptions } from './flags.ts';
 import type { Output } from './output.ts';
 import { runVm } from './run-vm.ts';
@@ -58,6 +58,7 @@ async function readConfig(path: string): Promise<Record<string, unknown>> {
   for (const key of ['kernel', 'initrd']) {
     if (typeof options[key] === 'string' && options[key] !== '') options[key] = beside(options[key]);
   }
+  relocateDevices(options, beside);
   const where = options.console;
   if (where === 'tty') options.console = 'stream';
   if (typeof where === 'string' && /^file:./.test(where)) options.console = `file:${beside(where.slice(5))}`;

@@ -85,7 +85,10 @@ export function resolveDevices(o: DeviceOptions): (DeviceConfig | DefinitionConf
 /** `FILE[,ro][,cow=FILE]` */
 export function resolveDisk(d: string | DiskOptions, name: string): DiskConfig {
   const { path, readOnly = false, cow } = typeof d === 'string' ? diskFromText(d) : d;
-  if (path === '') throw usage('disk', d, 'names no file', 'FILE[,ro|,cow=FILE]');
+  if (!isText(path)) throw usage('disk', d, 'names no file', 'FILE[,ro|,cow=FILE]');
+  if (typeof readOnly !== 'boolean' || (cow !== undefined && !isText(cow))) {
+    throw usage('disk', d, 'has a bad field', '{ path: string, readOnly?: boolean, cow?: string }');
+  }
   if (readOnly && cow !== undefined) throw usage('disk', d, 'cannot be both ro and cow', 'FILE[,ro|,cow=FILE]');
   return {
     kind: 'disk',
@@ -111,8 +114,11 @@ const NET_FORM = 'user[,forward=[tcp|udp:][ADDRESS:]HOSTPORT:GUESTPORT]..., tap=
 
 function resolveNet(d: string | NetOptions, n: number): NetConfig {
   const { backend, forward = [], mac } = typeof d === 'string' ? netFromText(d) : d;
+  const fields = '{ backend: "user" or { tap: string }, forward?: [{ hostPort, guestPort }], mac?: string }';
+  const tap = typeof backend === 'object' && backend !== null ? backend.tap : undefined;
+  if ((backend !== 'user' && !isText(tap)) || !Array.isArray(forward)) throw usage('net', d, 'has a bad field', fields);
   const address = mac ?? `52:54:00:12:34:${(0x56 + n).toString(16)}`;
-  if (!/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i.test(address)) {
+  if (typeof address !== 'string' || !/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i.test(address)) {
     throw usage(
       'net',
       d,
@@ -121,14 +127,18 @@ function resolveNet(d: string | NetOptions, n: number): NetConfig {
     );
   }
   const common = { kind: 'net', name: `net${n}`, mac: address } as const;
-  if (backend !== 'user') {
+  if (tap !== undefined) {
     if (forward.length > 0) throw usage('net', d, 'cannot forward ports to a TAP interface', NET_FORM);
-    if (!/^[^\s/]{1,15}$/.test(backend.tap)) throw usage('net', d, 'has a bad interface name', NET_FORM);
-    return { ...common, backend: 'tap', interface: backend.tap };
+    if (!/^[^\s/]{1,15}$/.test(tap)) throw usage('net', d, 'has a bad interface name', NET_FORM);
+    return { ...common, backend: 'tap', interface: tap };
   }
-  const forwards = forward.map((f): ForwardConfig => {
+  const forwards = forward.map((f: ForwardOptions): ForwardConfig => {
+    if (typeof f !== 'object' || f === null) throw usage('net', d, 'has a bad forward', fields);
     const { protocol = 'tcp', hostAddress = '127.0.0.1', hostPort, guestPort } = f;
     const port = (p: number, low: number) => Number.isInteger(p) && p >= low && p < 65536;
+    if ((protocol !== 'tcp' && protocol !== 'udp') || !isText(hostAddress)) {
+      throw usage('net', d, 'has a bad forward', fields);
+    }
     if (!port(hostPort, 0) || !port(guestPort, 1)) throw usage('net', d, 'has a bad port', NET_FORM);
     return { protocol, hostAddress, hostPort, guestPort };
   });
@@ -166,10 +176,44 @@ function resolveShare(s: string | ShareOptions, name: string): ShareConfig {
     options = { directory: m[1]!, tag: m[2]!, readOnly: m[3] !== undefined };
   }
   const { directory, tag, readOnly = false } = options;
+  if (!isText(directory) || typeof tag !== 'string' || typeof readOnly !== 'boolean') {
+    throw usage('share', s, 'has a bad field', '{ directory: string, tag: string, readOnly?: boolean }');
+  }
   // Virtio 1.2 section 5.11.4: 36 bytes of UTF-8.
   if (new TextEncoder().encode(tag).length > 36 || tag === '')
     throw usage('share', s, 'has a bad tag', '1 to 36 bytes');
   return { kind: 'share', name, directory: resolve(directory), tag, readOnly };
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && !value.includes('\0');
+}
+
+/**
+ * The options of a configuration file with every path made absolute by `beside`, which knows the file's folder. What is no path
+ * or of a wrong type stays as it is, for the checks to refuse.
+ */
+export function relocateDevices(options: Record<string, unknown>, beside: (path: string) => string): void {
+  const each = (key: string, f: (spec: unknown) => unknown) => {
+    const value = options[key];
+    if (value !== undefined) options[key] = Array.isArray(value) ? value.map(f) : f(value);
+  };
+  const field = (spec: unknown, ...names: string[]) => {
+    if (typeof spec !== 'object' || spec === null) return spec;
+    const copy: Record<string, unknown> = { ...spec };
+    for (const name of names) if (isText(copy[name])) copy[name] = beside(copy[name]);
+    return copy;
+  };
+  const first = (text: string) => text.replace(/^[^,]+/, beside);
+  each('disk', d =>
+    typeof d === 'string'
+      ? first(d).replace(/,cow=([^,]+)/, (_, cow) => `,cow=${beside(cow)}`)
+      : field(d, 'path', 'cow'),
+  );
+  each('share', s => (typeof s === 'string' ? s.replace(/^.+?(?=,)/, beside) : field(s, 'directory')));
+  // A word is the name of a device that comes with tsvisor.
+  const module = (text: string) => (/^[\w-]+(,|$)/.test(text) ? text : first(text));
+  each('pci', m => (typeof m === 'string' ? module(m) : m));
 }
 
 function usage(option: string, value: unknown, why: string, hint: string): VmError {

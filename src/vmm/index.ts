@@ -20,7 +20,14 @@ export { type ErrorCode, VmError, type VmErrorOptions } from '../util/errors.ts'
 export type { VmConsole, WaitOptions } from './console.ts';
 export { askVm, runningVms } from './control/client.ts';
 export { type ControlServer, serveControl } from './control/server.ts';
-export type { DeviceOptions, DiskOptions, ForwardOptions, NetOptions, ShareOptions } from './device-options.ts';
+export {
+  type DeviceOptions,
+  type DiskOptions,
+  type ForwardOptions,
+  type NetOptions,
+  relocateDevices,
+  type ShareOptions,
+} from './device-options.ts';
 export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
 export {
   DEFAULT_PARAMS,

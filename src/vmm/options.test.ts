@@ -30,6 +30,8 @@ test('defaults', () => {
     name: undefined,
     trace: [],
     seed: undefined,
+    devices: [],
+    slots: 2,
   });
 });
 
@@ -83,7 +85,7 @@ test.each([
 
 test('every option has a look on the command line, and no two share a letter', () => {
   const letters = OPTION_NAMES.map(n => OPTIONS[n].short).filter(s => s !== undefined);
-  expect(letters).toEqual(['k', 'i', 'p', 'm', 'c']);
+  expect(letters).toEqual(['k', 'i', 'p', 'm', 'c', 'd', 'n']);
   for (const n of OPTION_NAMES) expect(OPTIONS[n].description, n).toBeTruthy();
 });
 
