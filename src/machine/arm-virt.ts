@@ -304,7 +304,7 @@ export class ArmVirt implements Machine {
   }
 
   #environment(): DeviceEnvironment {
-    const { cpus, seed, clock } = this.#config;
+    const { cpus, seed, clock, virtio = 'modern' } = this.#config;
     return {
       memory: this.#engine.memory,
       slots: this.#engine.slots,
@@ -313,6 +313,7 @@ export class ArmVirt implements Machine {
       cpus,
       entropy: createEntropy(this.#deterministic ? `devices ${seed ?? 0} ${this.#devices.length}` : undefined),
       deterministic: clock === 'virtual',
+      virtio,
     };
   }
 

@@ -96,6 +96,8 @@ export interface MachineConfig {
   readonly devices: readonly DeviceConfig[];
   /** PCI Express slots for devices that come later, 0 to 16. */
   readonly pciSlots: number;
+  /** Whether virtio devices have the legacy interface, too, where virtio has one for them. Default 'modern'. */
+  readonly virtio?: 'modern' | 'transitional';
 }
 
 /** What a machine tells its driver; all of it is called on the machine's thread, during create() or step(). */

@@ -36,6 +36,8 @@ export interface VmOptions extends DeviceOptions {
   seed?: number | undefined;
   /** PCI Express slots for devices that are plugged into a running guest, 0 to 16. Default {@link DEFAULT_SLOTS}. */
   slots?: number | undefined;
+  /** `'transitional'`: disks, networks, rng and balloon have the interface of before virtio 1.0, too. Default `'modern'`. */
+  virtio?: 'modern' | 'transitional' | undefined;
 }
 
 /** {@link VmOptions} checked, with every default filled in. */
@@ -55,6 +57,7 @@ export interface ResolvedOptions {
   readonly seed: number | undefined;
   readonly devices: readonly (DeviceConfig | DefinitionConfig)[];
   readonly slots: number;
+  readonly virtio: 'modern' | 'transitional';
 }
 
 /** What can be traced. */
@@ -207,6 +210,11 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     kind: 'number',
     check: whole(0, 16),
   },
+  virtio: {
+    description: 'modern, or transitional: for drivers from before virtio 1.0, too (default: modern)',
+    value: 'interface',
+    check: oneOf('modern', 'transitional'),
+  },
 };
 
 /** Names of all options, in the order of the help. */
@@ -255,6 +263,7 @@ export function resolveOptions(options: unknown): ResolvedOptions {
     seed: o.seed ?? (clock === 'virtual' ? 0 : undefined),
     devices: resolveDevices(o),
     slots: o.slots ?? DEFAULT_SLOTS,
+    virtio: o.virtio ?? 'modern',
   };
 }
 

@@ -503,6 +503,7 @@ async function makeConfig(
     trace: o.trace,
     devices: placed.devices,
     pciSlots: o.slots,
+    virtio: o.virtio,
   };
   return { config, transfer };
 }

@@ -31,6 +31,11 @@ export interface VirtioPciOptions {
   log(line: string): void;
 }
 
+/** Whether a device may be transitional: the types that virtio 1.0 found in use (section 4.1.2.1). */
+export function hasLegacyInterface(device: VirtioDevice): boolean {
+  return R.TRANSITIONAL_DEVICE_IDS[device.type] !== undefined;
+}
+
 /**
  * A virtio device as a PCI function (virtio 1.2 section 4.1).
  * @throws VmError ERR_DEVICE for a device that cannot be transitional, or that has too many queues.

@@ -15,6 +15,8 @@ export interface DeviceEnvironment {
   entropy(length: number): Uint8Array;
   /** Nothing may depend on when the host answers: I/O happens within the access that asks for it. */
   readonly deterministic: boolean;
+  /** 'transitional': virtio devices have the legacy interface, too, where there is one for them. */
+  readonly virtio: 'modern' | 'transitional';
 }
 
 /** A device that is ready to be put on the bus, with its other end on the host. */

@@ -1,5 +1,5 @@
 import type { VirtioDevice } from '../../devices/virtio/device.ts';
-import { createVirtioPci } from '../../devices/virtio/pci-transport.ts';
+import { createVirtioPci, hasLegacyInterface } from '../../devices/virtio/pci-transport.ts';
 import { ExpressCapability } from '../../pci/caps/express.ts';
 import { PmCapability } from '../../pci/caps/pm.ts';
 import type { PciFunction } from '../../pci/function.ts';
@@ -10,6 +10,7 @@ export function virtioFunction(device: VirtioDevice, name: string, env: DeviceEn
   return createVirtioPci({
     device,
     name,
+    transitional: env.virtio === 'transitional' && hasLegacyInterface(device),
     capabilities: [new PmCapability(), new ExpressCapability({ type: 'endpoint', functionReset: true })],
     log: line => env.events.log(line),
   });
