@@ -1,5 +1,14 @@
 import { constants } from 'node:os';
-import { type CreateOptions, serveControl, Vm, type VmEvents, type VmExit, type VmOptions } from '../vmm/index.ts';
+import {
+  type ControlServer,
+  type CreateOptions,
+  serveControl,
+  Vm,
+  VmError,
+  type VmEvents,
+  type VmExit,
+  type VmOptions,
+} from '../vmm/index.ts';
 import { exitCodeOfVm } from './exit-codes.ts';
 import type { Output } from './output.ts';
 import { Terminal } from './terminal.ts';
@@ -29,9 +38,9 @@ export async function runVm(options: VmOptions, out: Output, create: CreateOptio
   vm.on('forward', f => out.event('forward', { ...f }, forwardLine(f)));
   const terminal = (options.console ?? 'stream') === 'stream' ? new Terminal(vm, out) : undefined;
   try {
-    await using control = await serveControl(vm, vm.name ?? `vm-${process.pid}`);
+    await using control = await openControl(vm, out);
     await vm.start();
-    out.event('start', { name: control.name }, undefined);
+    out.event('start', { name: control?.name ?? vm.name }, undefined);
     const exit = await vm.exited;
     await terminal?.drained;
     terminal?.detach();
@@ -40,6 +49,19 @@ export async function runVm(options: VmOptions, out: Output, create: CreateOptio
     terminal?.detach();
     for (const { name, handler } of handlers) process.off(name, handler);
     await vm.kill();
+  }
+}
+
+/** The control socket; a VM runs without one, too, after a line that says so. */
+async function openControl(vm: Vm, out: Output): Promise<ControlServer | undefined> {
+  try {
+    return await serveControl(vm, vm.name ?? `vm-${process.pid}`);
+  } catch (e) {
+    if (!(e instanceof VmError)) throw e;
+    const { code, message, hint } = e;
+    const lines = [`tsvisor: other commands cannot reach this VM: ${message}`, ...(hint ? [`  hint: ${hint}`] : [])];
+    out.event('no-control', { code, message, hint }, lines.join('\n'));
+    return undefined;
   }
 }
 

@@ -1,0 +1,136 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+
+// Verbs that ask a running VM, over the fake machine: each is a process of its own.
+
+const CLI = fileURLToPath(new URL('./fixtures/cli-fake.mjs', import.meta.url));
+let folder = '';
+let kernel = '';
+const ends: (() => Promise<unknown>)[] = [];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'tsvisor-control-'));
+  kernel = join(folder, 'kernel');
+  writeFileSync(kernel, 'guest');
+});
+afterEach(async () => {
+  for (const end of ends.splice(0)) await end();
+  rmSync(folder, { recursive: true });
+});
+
+const env = (): NodeJS.ProcessEnv => ({ ...process.env, XDG_RUNTIME_DIR: folder });
+
+/** Starts a VM and waits for its prompt. */
+async function start(...args: string[]) {
+  const child = spawn(process.execPath, [CLI, 'run', '-k', kernel, ...args], { env: env() });
+  const exit = new Promise<number | null>(resolve => child.on('close', resolve));
+  ends.push(() => {
+    child.kill('SIGKILL');
+    return exit;
+  });
+  let out = '';
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.on('data', (b: Buffer) => {
+      out += b;
+      if (out.includes('fake# ')) resolve();
+    });
+    child.on('close', () => reject(new Error(`ended: ${out}`)));
+  });
+  return { child, exit };
+}
+
+/** Runs a verb to its end. */
+function verb(...args: string[]) {
+  const r = spawnSync(process.execPath, [CLI, ...args], { env: env(), encoding: 'utf8', timeout: 60_000 });
+  return { code: r.status, out: r.stdout, err: r.stderr };
+}
+
+test('ps, lspci, plug, unplug and stop ask the VM that runs', async () => {
+  expect(verb('ps')).toMatchObject({ code: 0, out: '' });
+  expect(verb('lspci')).toMatchObject({ code: 4, err: expect.stringContaining('there is no running VM') });
+  const { exit } = await start('--name', 'one');
+  expect(verb('ps').out).toMatch(/^one +\d+ +running +emu +1 vCPU +512 MiB/);
+  expect(JSON.parse(verb('ps', '--json').out)).toMatchObject({ name: 'one', state: 'running' });
+  const disk = join(folder, 'disk.img');
+  expect(verb('plug', '--disk', disk)).toMatchObject({ code: 0, out: 'disk0\n' });
+  expect(verb('plug', '--disk', disk)).toMatchObject({ code: 0, out: 'disk1\n' });
+  expect(verb('lspci').out).toContain(
+    [
+      '   00:01.0 disk0 [1af4:1042] class 018000',
+      '           decode: I/O- Mem+ BusMaster+ DisINTx+',
+      '           BAR 0: mem32, 4 KiB at 0x10000000',
+      '           BAR 4: mem64 prefetchable, 16 KiB at 0x8000000000 (dead)',
+      '           ROM: mem32, 1 MiB at not assigned',
+      '           capabilities: MSI-X@40 AER@100',
+      '           MSI-X enabled: 2 vectors, 1 unmasked, 1 pending',
+      '           INTA',
+    ].join('\n'),
+  );
+  expect(verb('unplug', 'disk0')).toMatchObject({ code: 0 });
+  expect(verb('lspci', '--json').out).not.toContain('disk0');
+  expect(verb('plug')).toMatchObject({ code: 2, err: expect.stringContaining('give one device') });
+  expect(verb('plug', '--rng', '--balloon').code).toBe(2);
+  expect(verb('stop')).toMatchObject({ code: 0 });
+  expect(await exit).toBe(0);
+  expect(readdirSync(join(folder, 'tsvisor'))).toEqual([]);
+});
+
+test('several VMs are told apart by name, also two that want the same one; a dead socket is not in the way', async () => {
+  const first = await start('--name', 'same');
+  await start('--name', 'same');
+  const names = verb('ps')
+    .out.split('\n')
+    .flatMap(l => /^\S+/.exec(l)?.[0] ?? []);
+  expect(names).toHaveLength(2);
+  expect(names).toContain('same');
+  expect(verb('lspci')).toMatchObject({ code: 4, err: expect.stringContaining('several running VMs') });
+  expect(verb('lspci', 'same').out).toContain('host-bridge');
+  first.child.kill('SIGKILL');
+  await first.exit;
+  expect(existsSync(join(folder, 'tsvisor', 'same.sock'))).toBe(true);
+  expect(verb('lspci', 'same').code).toBe(4);
+  await start('--name', 'same');
+  expect(verb('lspci', 'same').code).toBe(0);
+});
+
+test('the socket is for its user alone, and rubbish on it harms nobody', async () => {
+  await start('--name', 'x/../y');
+  const path = join(folder, 'tsvisor', 'x-..-y.sock');
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  expect(statSync(join(folder, 'tsvisor')).mode & 0o777).toBe(0o700);
+  const ask = (text: string) =>
+    new Promise<string>(resolve => {
+      let answer = '';
+      const socket = connect(path, () => socket.write(text));
+      socket.on('data', b => {
+        answer += b;
+        if (answer.endsWith('\n')) socket.end();
+      });
+      socket.on('close', () => resolve(answer));
+      socket.on('error', () => undefined);
+    });
+  expect(await ask('nonsense\n')).toContain('ERR_USAGE');
+  expect(await ask('{"verb":"fly"}\n')).toContain('ERR_USAGE');
+  expect(await ask('{"verb":"plug","device":{"disk":5}}\n')).toContain('ERR_USAGE');
+  expect(await ask('x'.repeat(100_000))).toBe('');
+  expect(verb('lspci').code).toBe(0);
+});
+
+test('a folder that others may write to is not used; the VM says so and runs', async () => {
+  mkdirSync(join(folder, 'tsvisor'));
+  chmodSync(join(folder, 'tsvisor'), 0o777);
+  const r = spawnSync(process.execPath, [CLI, 'run', '-k', kernel], {
+    env: env(),
+    encoding: 'utf8',
+    input: 'poweroff\n',
+  });
+  expect(r.status).toBe(0);
+  expect(r.stderr).toContain('others may write to it');
+  expect(r.stderr).toContain('XDG_RUNTIME_DIR');
+  expect(readdirSync(join(folder, 'tsvisor'))).toEqual([]);
+});
