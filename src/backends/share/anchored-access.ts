@@ -101,7 +101,7 @@ export class AnchoredAccess implements HostAccess {
     chownSync(self(this.#anchor(node)), uid, gid);
   }
 
-  utimes(node: ShareNode, atime: number, mtime: number): void {
+  utimes(node: ShareNode, atime: string, mtime: string): void {
     utimesSync(self(this.#anchor(node)), atime, mtime);
   }
 

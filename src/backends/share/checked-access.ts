@@ -81,7 +81,7 @@ export class CheckedAccess implements HostAccess {
     lchownSync(bytes(this.#verified(node)), uid, gid);
   }
 
-  utimes(node: ShareNode, atime: number, mtime: number): void {
+  utimes(node: ShareNode, atime: string, mtime: string): void {
     lutimesSync(bytes(this.#verified(node)), atime, mtime);
   }
 

@@ -22,17 +22,18 @@ export function attributesOf(s: BigIntStats): FileAttributes {
 }
 
 /**
- * A time in the seconds that Node's utimes() takes, of which a double holds about a quarter of a microsecond. Node cuts off
- * what is below a microsecond, so that a little is added to arrive at the right one.
+ * A time for Node's utimes(), in seconds, of which a double holds about a quarter of a microsecond. Node cuts off what is
+ * below a microsecond, so that a little is added to arrive at the right one. A string, since Node takes numbers below zero,
+ * years before 1970, for the present.
  */
-export function seconds(ns: bigint): number {
-  const microseconds = ns >= 0n ? ns / 1000n : -((-ns + 999n) / 1000n);
-  return (Number(microseconds) + 0.25) / 1e6;
+export function seconds(ns: bigint): string {
+  const microseconds = Number(ns / 1000n);
+  return String((microseconds + Math.sign(microseconds) * 0.25) / 1e6);
 }
 
 /** The host's time in the same form. */
-export function now(): number {
-  return Date.now() / 1000;
+export function now(): string {
+  return String(Date.now() / 1000);
 }
 
 /** Refuses offsets and sizes that a number does not hold exactly, 8 PiB and more. */

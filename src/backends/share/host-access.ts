@@ -19,8 +19,8 @@ export interface HostAccess {
   chmod(node: ShareNode, mode: number): void;
   /** -1 leaves an owner as it is. */
   chown(node: ShareNode, uid: number, gid: number): void;
-  /** Seconds since 1970. */
-  utimes(node: ShareNode, atime: number, mtime: number): void;
+  /** Seconds since 1970, see seconds() of convert.ts. */
+  utimes(node: ShareNode, atime: string, mtime: string): void;
   access(node: ShareNode, mask: number): void;
   statfs(node: ShareNode): StatsFsBase<bigint>;
   /** The guest has no use for the node any more. */
