@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { FdtNode } from '../../src/firmware/fdt/node.ts';
 import { decodeFdt } from '../../src/firmware/fdt/reader.ts';
 import { encodeFdt } from '../../src/firmware/fdt/writer.ts';
+import { armVirtTree } from '../../src/machine/arm-virt-fdt.ts';
 
 /** Runs dtc with `input` on its stdin. */
 function dtc(args: string[], input: Uint8Array | string) {
@@ -70,6 +71,19 @@ describe.skipIf(missing)('the device tree writer and dtc', () => {
   it('dtc finds nothing to warn of', () => {
     const r = dtc(['-I', 'dtb', '-O', 'dts'], encodeFdt(example()));
     expect([r.status, r.stderr]).toEqual([0, '']);
+  });
+
+  it("DT-2 to DT-7: dtc finds nothing to warn of in arm-virt's tree, with its checks of the PCI binding", () => {
+    for (const gic of [2, 3] as const) {
+      const pins = [
+        { device: 1, pin: 1, spi: 4 },
+        ...[1, 2, 3, 4].map(pin => ({ device: 31, pin, spi: 3 + ((31 + pin - 1) & 3) })),
+      ];
+      const blob = armVirtTree({ cpus: 2, ramBytes: 2 ** 30, gic, params: '', pci: { pins, lastBus: 255 } });
+      const r = dtc(['-I', 'dtb', '-O', 'dts'], blob);
+      expect(r.stderr).toBe('');
+      expect(String(r.stdout)).toContain('pcie@4010000000');
+    }
   });
 
   it('dtc reads the same tree from our blob as from its source', () => {
