@@ -49,6 +49,19 @@ describe('the PCI host in the device tree', () => {
     expect(root.children.filter(c => c.name.startsWith('pcie'))).toHaveLength(1);
   });
 
+  it('ECAM-3: a CAM host where it is asked for, with a window of 64 KiB for each bus', () => {
+    const blob = armVirtTree({
+      cpus: 1,
+      ramBytes: GIB,
+      gic: 3,
+      params: '',
+      pci: { pins: [], lastBus: 255, access: 'cam' },
+    });
+    const cam = pcie(decodeFdt(blob).root);
+    expect(text(cam, 'compatible')).toBe('pci-host-cam-generic');
+    expect(cells(cam, 'reg').slice(2)).toEqual([0, 256 * 0x1_0000]);
+  });
+
   it('DT-4: one bus where there is no bridge, all of them where there is one', () => {
     expect(cells(node, 'bus-range')).toEqual([0, 255]);
     expect(cells(pcie(tree([], { lastBus: 0 })), 'bus-range')).toEqual([0, 0]);

@@ -1,6 +1,6 @@
 import { FdtNode } from '../firmware/fdt/node.ts';
 import { encodeFdt } from '../firmware/fdt/writer.ts';
-import { ARM_VIRT, ARM_VIRT_SPI } from './address-map.ts';
+import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI } from './address-map.ts';
 
 /** What the device tree describes beyond the fixed address map. */
 export interface ArmVirtTree {
@@ -13,7 +13,12 @@ export interface ArmVirtTree {
   /** For /chosen/rng-seed; 64 bytes or none. */
   readonly seed?: Uint8Array | undefined;
   /** Pins on the root bus, and the highest bus number that the guest may assign. */
-  readonly pci: { readonly pins: readonly PciPin[]; readonly lastBus: number };
+  readonly pci: {
+    readonly pins: readonly PciPin[];
+    readonly lastBus: number;
+    /** How configuration space is reached; default 'ecam'. */
+    readonly access?: 'ecam' | 'cam';
+  };
 }
 
 /** An interrupt pin of a device on the root bus and the interrupt that it comes out at. */
@@ -96,6 +101,16 @@ export function armVirtTree(tree: ArmVirtTree): Uint8Array {
     .u32('clocks', clock)
     .string('clock-names', 'apb_pclk');
 
+  const [bank] = tree.flash ?? [];
+  if (bank !== undefined) {
+    // Devicetree binding mtd/mtd-physmap.yaml: two chips of 16 bits side by side.
+    root
+      .child(`flash@${bank.base.toString(16)}`)
+      .string('compatible', 'cfi-flash')
+      .u64('reg', ...tree.flash!.flatMap(({ base, size }) => [base, size]))
+      .u32('bank-width', 4);
+  }
+
   const chosen = root.child('chosen').string('stdout-path', `/${uart}`).string('bootargs', tree.params);
   if (tree.initrd !== undefined) {
     chosen.u64('linux,initrd-start', tree.initrd.start).u64('linux,initrd-end', tree.initrd.end);
@@ -121,14 +136,15 @@ function pciHost(root: FdtNode, { gic: version, pci }: ArmVirtTree, gic: FdtNode
   ];
   const node = root
     .child(`pcie@${pciEcam.base.toString(16)}`)
-    .string('compatible', 'pci-host-ecam-generic')
+    .string('compatible', `pci-host-${pci.access ?? 'ecam'}-generic`)
     .string('device_type', 'pci')
     .u32('#address-cells', 3)
     .u32('#size-cells', 2)
     .u32('#interrupt-cells', 1)
     .u32('linux,pci-domain', 0)
     .u32('bus-range', 0, pci.lastBus)
-    .u64('reg', pciEcam.base, pciEcam.size)
+    // CAM has 256 bytes for each function, a sixteenth of ECAM's.
+    .u64('reg', pciEcam.base, pci.access === 'cam' ? pciEcam.size / 16 : pciEcam.size)
     .u32(
       'ranges',
       ...range(PCI_IO, 0, pciIo),

@@ -28,6 +28,7 @@ import { hex } from '../util/hex.ts';
 import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
 import { armVirtTree } from './arm-virt-fdt.ts';
 import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './devices/build.ts';
+import type { Flash } from './flash.ts';
 import type { DeviceConfig, ExitReason, Machine, MachineConfig, MachineEvents, MachineInfo } from './machine.ts';
 import { PciRoot } from './pci-root.ts';
 
@@ -72,6 +73,7 @@ export class ArmVirt implements Machine {
   #seeds = 0;
   readonly #pci: PciRoot;
   readonly #devices: BuiltDevice[] = [];
+  #flash: Flash | undefined;
 
   /** A machine without PCI devices and without a guest. @throws VmError when the kernel is none. */
   private constructor(config: MachineConfig, events: MachineEvents) {
@@ -113,6 +115,7 @@ export class ArmVirt implements Machine {
       slots: this.#engine.slots,
       interrupts: this.#gic,
       events,
+      access: config.pciHost ?? 'ecam',
       pciSlots: config.pciSlots,
       trace: config.trace.includes('pci'),
     });
@@ -126,6 +129,7 @@ export class ArmVirt implements Machine {
   static async create(config: MachineConfig, events: MachineEvents): Promise<ArmVirt> {
     const machine = new ArmVirt(config, events);
     try {
+      await machine.#addFlash();
       for (const device of config.devices) {
         const built = await buildDevice(device, machine.#environment());
         machine.#devices.push(built);
@@ -172,6 +176,7 @@ export class ArmVirt implements Machine {
     this.#gic.reset();
     this.#uart.reset();
     this.#rtc.reset();
+    this.#flash?.reset();
     this.#pci.host.reset();
     this.#engine.reset();
     this.#ended = false;
@@ -272,6 +277,7 @@ export class ArmVirt implements Machine {
       await d.function.settled;
       await d.close?.();
     }
+    this.#flash?.close();
   }
 
   /** Engine internals for tests and debuggers. */
@@ -301,6 +307,14 @@ export class ArmVirt implements Machine {
         return timer;
       },
     };
+  }
+
+  async #addFlash(): Promise<void> {
+    const { firmware, flash: file } = this.#config;
+    if (firmware === undefined && file === undefined) return;
+    // Loaded when it is needed, as the code of devices is.
+    const { Flash } = await import('./flash.ts');
+    this.#flash = new Flash({ firmware, file, bus: this.#bus, slots: this.#engine.slots, events: this.#events });
   }
 
   #environment(): DeviceEnvironment {
@@ -416,12 +430,19 @@ export class ArmVirt implements Machine {
 
   /** Loads the guest and powers the first vCPU on. */
   #boot(): void {
-    if (this.#kernel === undefined) return;
+    if (this.#kernel === undefined && this.#config.firmware === undefined) return;
     const { memory } = this.#engine;
     const { initrd, params, memoryBytes, cpus, gic, seed } = this.#config;
     const entropy = createEntropy(this.#deterministic ? `fdt ${seed ?? 0} ${this.#seeds++}` : undefined);
-    const pci = { pins: this.#pci.pins(), lastBus: this.#pci.lastBus };
-    const tree = { cpus, gic, ramBytes: memoryBytes, params, seed: entropy(64), pci };
+    const access = this.#config.pciHost ?? 'ecam';
+    const pci = { pins: this.#pci.pins(), lastBus: this.#pci.lastBus, access };
+    const tree = { cpus, gic, ramBytes: memoryBytes, params, seed: entropy(64), pci, flash: this.#flash?.banks };
+    if (this.#kernel === undefined) {
+      // A firmware finds the device tree at the start of RAM.
+      memory.write(ARM_VIRT.ram.base, armVirtTree(tree));
+      this.#engine.vcpus[0]?.start({ pc: ARM_VIRT.flash0.base, x0: BigInt(ARM_VIRT.ram.base) });
+      return;
+    }
     // The initrd's place does not change the size of the tree.
     const size = armVirtTree({ ...tree, initrd: initrd && { start: 0, end: 0 } }).length;
     const placed = placeArm64({

@@ -78,6 +78,10 @@ export interface MachineConfig {
   readonly engine: 'emu';
   /** A kernel in any format that the loader knows; undefined starts the machine with nothing loaded. */
   readonly kernel: Uint8Array | undefined;
+  /** Path or contents of what is in bank 0 of the flash. Without a kernel the machine starts there. */
+  readonly firmware?: string | Uint8Array | undefined;
+  /** Path of the contents of bank 1, where a firmware keeps its variables. */
+  readonly flash?: string | undefined;
   readonly initrd: Uint8Array | undefined;
   /** The kernel's command line. */
   readonly params: string;
@@ -98,6 +102,8 @@ export interface MachineConfig {
   readonly pciSlots: number;
   /** Whether virtio devices have the legacy interface, too, where virtio has one for them. Default 'modern'. */
   readonly virtio?: 'modern' | 'transitional';
+  /** How guests reach configuration space; default 'ecam'. */
+  readonly pciHost?: 'ecam' | 'cam';
 }
 
 /** What a machine tells its driver; all of it is called on the machine's thread, during create() or step(). */

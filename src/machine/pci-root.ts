@@ -20,6 +20,8 @@ export interface PciRootOptions {
   readonly slots: MemorySlots;
   readonly interrupts: InterruptController;
   readonly events: MachineEvents;
+  /** Access to configuration space. */
+  readonly access: 'ecam' | 'cam';
   /** Number of hot-plug slots. */
   readonly pciSlots: number;
   /** Report sizing, moves and decode changes to {@link MachineEvents.trace}. */
@@ -35,7 +37,7 @@ export class PciRoot {
   readonly slots: PciSlots;
   readonly #mapper: BarMapper;
 
-  constructor({ bus, memory, slots, interrupts, events, pciSlots, trace }: PciRootOptions) {
+  constructor({ bus, memory, slots, interrupts, events, access, pciSlots, trace }: PciRootOptions) {
     const io = createAddressBus();
     const { pciEcam, pciIo, pciMem32, pciMem64 } = ARM_VIRT;
     this.#mapper = new BarMapper({
@@ -58,7 +60,8 @@ export class PciRoot {
       intx: [line(0), line(1), line(2), line(3)],
       ...(trace ? { trace: (text: string) => events.trace?.(text) } : {}),
     });
-    bus.map(pciEcam.base, pciEcam.size, this.host.ecam);
+    if (access === 'ecam') bus.map(pciEcam.base, pciEcam.size, this.host.ecam);
+    else bus.map(pciEcam.base, pciEcam.size / 16, this.host.cam);
     bus.map(pciIo.base, pciIo.size, {
       name: 'PCI I/O window',
       read: (offset, size) => io.read(offset, size),

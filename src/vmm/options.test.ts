@@ -32,6 +32,7 @@ test('defaults', () => {
     seed: undefined,
     devices: [],
     slots: 2,
+    pciHost: 'ecam',
     virtio: 'modern',
   });
 });

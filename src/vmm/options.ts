@@ -34,6 +34,8 @@ export interface VmOptions extends DeviceOptions {
   trace?: readonly TraceTopic[] | undefined;
   /** Seed of all randomness the guest sees, 0 to 2^53-1. Default: the host's entropy, or 0 with the virtual clock. */
   seed?: number | undefined;
+  /** How the guest reaches PCI configuration space: 4 KiB of each function, or the 256 bytes of old. Default `'ecam'`. */
+  pciHost?: 'ecam' | 'cam' | undefined;
   /** PCI Express slots for devices that are plugged into a running guest, 0 to 16. Default {@link DEFAULT_SLOTS}. */
   slots?: number | undefined;
   /** `'transitional'`: disks, networks, rng and balloon have the interface of before virtio 1.0, too. Default `'modern'`. */
@@ -58,6 +60,7 @@ export interface ResolvedOptions {
   readonly devices: readonly (DeviceConfig | DefinitionConfig)[];
   readonly slots: number;
   readonly virtio: 'modern' | 'transitional';
+  readonly pciHost: 'ecam' | 'cam';
 }
 
 /** What can be traced. */
@@ -204,6 +207,11 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     kind: 'repeat',
     check: specs,
   },
+  pciHost: {
+    description: 'ecam or cam: 4 KiB or 256 bytes of configuration space for each function (default: ecam)',
+    value: 'access',
+    check: oneOf('ecam', 'cam'),
+  },
   slots: {
     description: `slots for devices that are plugged in later, 0 to 16 (default: ${DEFAULT_SLOTS})`,
     value: 'count',
@@ -263,6 +271,7 @@ export function resolveOptions(options: unknown): ResolvedOptions {
     seed: o.seed ?? (clock === 'virtual' ? 0 : undefined),
     devices: resolveDevices(o),
     slots: o.slots ?? DEFAULT_SLOTS,
+    pciHost: o.pciHost ?? 'ecam',
     virtio: o.virtio ?? 'modern',
   };
 }

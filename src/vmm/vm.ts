@@ -503,6 +503,7 @@ async function makeConfig(
     trace: o.trace,
     devices: placed.devices,
     pciSlots: o.slots,
+    pciHost: o.pciHost,
     virtio: o.virtio,
   };
   return { config, transfer };

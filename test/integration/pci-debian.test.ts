@@ -34,7 +34,7 @@ async function boot(skip: (why: string) => void, options: Parameters<typeof boot
 }
 
 /** Shell functions for configuration space and registers: `setcfg DEV OFFSET BYTES`, `cfg DEV OFFSET SIZE`, `bar DEV N`. */
-const SHELL = String.raw`
+const SHELL = `
 setcfg() { printf "$3" | dd of=/sys/bus/pci/devices/$1/config bs=1 seek=$(($2)) conv=notrunc 2>/dev/null; }
 cfg() { dd if=/sys/bus/pci/devices/$1/config bs=1 skip=$(($2)) count=$3 2>/dev/null | xxd -p; }
 bar() { sed -n "$(($2 + 1))s/ .*//p" /sys/bus/pci/devices/$1/resource; }
@@ -60,6 +60,8 @@ describe("Debian's kernel moves every function", () => {
     guest.vm.on('bar-moved', m => moves.push(m));
     await guest.run(SHELL);
     await guest.run('[ ! -e /proc/device-tree/chosen/linux,pci-probe-only ]');
+    // ECAM-1: Linux believes in the 4 KiB of each function.
+    expect(await guest.run(`wc -c </sys/bus/pci/devices/${DISK}/config`)).toBe('4096');
     const functions = (await guest.vm.pci.list()).filter(f => f.vendorId === 0x1af4);
     expect(functions.map(f => f.name)).toEqual(['disk0', 'net0', 'rng', 'balloon']);
     for (const f of functions) {
@@ -223,5 +225,13 @@ describe('other machines', () => {
       expect(interrupts).toMatch(append === '' ? /MSI.*virtio0-req/ : /GIC-0\s+\d+ Level\s+virtio0/);
       expect(await guest.poweroff()).toBe('shutdown');
     }
+  });
+
+  it('ECAM-3: a CAM host bridge shows 256 bytes of each function; disk and network work', async ({ skip }) => {
+    const disk = await image('cam.img', 4 * MIB);
+    await using guest = await boot(skip, { disk: disk.path, pciHost: 'cam' });
+    expect(await guest.run('md5sum </dev/vda')).toBe(`${disk.md5}  -`);
+    expect(await guest.run(`wc -c </sys/bus/pci/devices/${DISK}/config`)).toBe('256');
+    expect(await guest.poweroff()).toBe('shutdown');
   });
 });
