@@ -10,7 +10,9 @@ export function addVmFlags(command: Command, without: readonly (keyof VmOptions)
     if (without.includes(name)) continue;
     const { short, value, description, kind } = OPTIONS[name];
     const letter = short === undefined ? '' : `-${short}, `;
-    const option = new Option(`${letter}--${name}${kind === 'flag' ? '' : ` <${value}>`}`, description);
+    // The library's name in the command line's spelling; commander gives it back in the library's.
+    const long = name.replace(/[A-Z]/g, c => `-${c.toLowerCase()}`);
+    const option = new Option(`${letter}--${long}${kind === 'flag' ? '' : ` <${value}>`}`, description);
     if (kind === 'repeat') option.argParser((text, list: readonly string[] | undefined) => [...(list ?? []), text]);
     command.addOption(option);
   }
