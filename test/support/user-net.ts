@@ -5,6 +5,7 @@ import type {
   StreamHandler,
   StreamSocket,
 } from '../../src/backends/net/user/host-sockets.ts';
+import { UserNetwork, type UserNetworkParts } from '../../src/backends/net/user/network.ts';
 import type { Scheduler } from '../../src/backends/net/user/timers.ts';
 import {
   type FrameInfo,
@@ -444,8 +445,7 @@ export interface GuestTcpOptions {
 }
 
 /**
- * A guest's TCP in the plainest form that works: go-back-N, one timer, what comes out of order is dropped. It connects, sends
- * {@link GuestTcpOptions.data} and its FIN, and takes what comes until the other side's FIN.
+ * A guest's TCP in the plainest form that works: go-back-N and one timer. It connects, sends {@link GuestTcpOptions.data} and its FIN, and takes what comes until the other side's FIN.
  */
 export class GuestTcp {
   readonly #o: GuestTcpOptions;
@@ -459,6 +459,8 @@ export class GuestTcp {
   #peerWindow = 0;
   #peerShift = 0;
   #peerFin = false;
+  /** Segments from behind a hole. */
+  readonly #held = new Map<number, ParsedTcp>();
   #duplicates = 0;
   #cancel: (() => void) | undefined;
   retransmissions = 0;
@@ -508,10 +510,14 @@ export class GuestTcp {
     }
     this.#peerWindow = window;
     const fin = (tcp.flags & FIN) !== 0;
-    if (tcp.seq === this.#rcvNxt && !this.#peerFin) {
-      if (tcp.payload.length > 0) this.#o.received(tcp.payload);
-      this.#rcvNxt = (this.#rcvNxt + tcp.payload.length + (fin ? 1 : 0)) >>> 0;
-      this.#peerFin = fin;
+    const ahead = (tcp.seq - this.#rcvNxt) | 0;
+    if (ahead >= 0 && ahead < 1 << 20) this.#held.set(tcp.seq, tcp);
+    for (let t = this.#held.get(this.#rcvNxt); t && !this.#peerFin; t = this.#held.get(this.#rcvNxt)) {
+      this.#held.delete(this.#rcvNxt);
+      this.#peerFin = (t.flags & FIN) !== 0;
+      if (t.payload.length > 0) this.#o.received(t.payload);
+      this.#rcvNxt = (this.#rcvNxt + t.payload.length + (this.#peerFin ? 1 : 0)) >>> 0;
+      if (t.payload.length === 0) break;
     }
     if (tcp.payload.length > 0 || fin) this.#acknowledge();
     if (this.#peerFin && this.#acked === this.#o.data.length + 1) this.#end('done');
@@ -577,5 +583,100 @@ export class GuestTcp {
       ? { needsChecksum: true, checksumStart: 34, checksumOffset: 16, gso: 'tcp4', segmentSize: this.#o.mss ?? 1460 }
       : PLAIN_FRAME;
     this.#o.send(tcpFrame(fields, payload), info);
+  }
+}
+
+/** A network whose host side is the test's. Random numbers count up from 1000. */
+export function makeRig(options: Partial<UserNetworkParts> & { accepts?: ReceiveOffloads } = {}) {
+  const { accepts, ...parts } = options;
+  const sockets = new FakeSockets();
+  const time = new FakeTime();
+  let random = 1000;
+  const net = new UserNetwork({
+    mtu: 1500,
+    hostLoopback: true,
+    hostname: undefined,
+    sockets,
+    scheduler: time,
+    random: () => random++,
+    ...parts,
+  });
+  return { net, sockets, time, cable: new Cable(net, accepts) };
+}
+
+/** A connection of a {@link makeRig} whose guest's side the test plays segment by segment; numbers are relative. */
+export class RawTcp {
+  readonly rig: ReturnType<typeof makeRig>;
+  readonly ports: [number, number];
+  readonly destination: string;
+  /** The guest's sequence number 0 is its SYN. */
+  readonly iss = 0xffff_ff00;
+  /** The network's. */
+  irs = 0;
+  window = 65535;
+
+  constructor(rig: ReturnType<typeof makeRig>, ports: [number, number] = [5000, 80], destination = '10.0.2.2') {
+    this.rig = rig;
+    this.ports = ports;
+    this.destination = destination;
+  }
+
+  get stream(): FakeStream {
+    return this.rig.sockets.streams.at(-1)!;
+  }
+
+  send(
+    flags: number,
+    seq: number,
+    ack: number,
+    payload: ArrayLike<number> = [],
+    tcpOptions: number[] = [],
+  ): ParsedTcp[] {
+    this.rig.cable.send(
+      tcpFrame(
+        {
+          destination: this.destination,
+          ports: this.ports,
+          seq: (this.iss + seq) >>> 0,
+          ack: (this.irs + ack) >>> 0,
+          flags,
+          window: this.window,
+          tcpOptions,
+        },
+        payload,
+      ),
+    );
+    return this.take();
+  }
+
+  /** Segments to the guest, with numbers relative to the two SYNs. */
+  take(): ParsedTcp[] {
+    return this.rig.cable.takeTcp().map(t => ({
+      ...t,
+      seq: (t.seq - this.irs) >>> 0,
+      ack: (t.ack - this.iss) >>> 0,
+    }));
+  }
+
+  /** Runs what was put off to the end of the burst. */
+  settle(): ParsedTcp[] {
+    this.rig.time.settle();
+    return this.take();
+  }
+
+  after(ms: number): ParsedTcp[] {
+    this.rig.time.advance(ms);
+    return this.take();
+  }
+
+  /** Connects, with window scaling if `shift` is given. */
+  open(shift?: number, mss = 1460): this {
+    const options = [2, 4, ...be16(mss), ...(shift === undefined ? [] : [1, 3, 3, shift])];
+    this.send(SYN, 0, 0, [], options);
+    this.stream.handler.connected();
+    const [synAck] = this.take();
+    this.irs = synAck!.seq;
+    this.send(ACK, 1, 1);
+    return this;
   }
 }
