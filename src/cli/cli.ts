@@ -71,7 +71,7 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
     .description("boot Debian's arm64 kernel to a shell; fetches it if it is not there")
     .option('--offline', 'use what the cache has')
     .option('--mirror <url>', "Debian mirror to fetch from (default: $TSVISOR_MIRROR, or the host's apt)");
-  addVmFlags(start, ['kernel', 'initrd']).action(async (flags: Record<string, unknown>) => {
+  addVmFlags(start, ['kernel', 'initrd', 'firmware']).action(async (flags: Record<string, unknown>) => {
     exit(await (await import('./start.ts')).start(flags, out, options.create));
   });
 

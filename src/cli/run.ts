@@ -55,7 +55,7 @@ async function readConfig(path: string): Promise<Record<string, unknown>> {
   }
   const options = { ...config } as Record<string, unknown>;
   const beside = (p: string) => resolve(dirname(path), p);
-  for (const key of ['kernel', 'initrd']) {
+  for (const key of ['kernel', 'initrd', 'firmware', 'flash']) {
     if (typeof options[key] === 'string' && options[key] !== '') options[key] = beside(options[key]);
   }
   relocateDevices(options, beside);

@@ -12,6 +12,10 @@ export interface AddressRange {
  * know it; the device tree tells them.
  */
 export const ARM_VIRT = {
+  /** Firmware. */
+  flash0: { base: 0, size: 0x400_0000 },
+  /** Variables of the firmware. */
+  flash1: { base: 0x400_0000, size: 0x400_0000 },
   gicd: { base: 0x0800_0000, size: 0x1_0000 },
   gicc: { base: 0x0801_0000, size: 0x1_0000 },
   gicv2m: { base: 0x0802_0000, size: 0x1000 },

@@ -19,6 +19,8 @@ export interface ArmVirtTree {
     /** How configuration space is reached; default 'ecam'. */
     readonly access?: 'ecam' | 'cam';
   };
+  /** Banks of flash, if there are any. */
+  readonly flash?: readonly AddressRange[] | undefined;
 }
 
 /** An interrupt pin of a device on the root bus and the interrupt that it comes out at. */

@@ -8,8 +8,12 @@ import { formatSize, parseSize } from './units.ts';
 
 /** What a virtual machine is made of. The same names are the keys of a configuration file and the CLI's long flags. */
 export interface VmOptions extends DeviceOptions {
-  /** Path or bytes of a kernel: arm64 Image, Image.gz, EFI zboot, or an ELF of a bare-metal guest. */
-  kernel: string | Uint8Array;
+  /** Path or bytes of a kernel: arm64 Image, Image.gz, EFI zboot, or an ELF of a bare-metal guest. Or else `firmware`. */
+  kernel?: string | Uint8Array | undefined;
+  /** Path or bytes of a firmware that is built for QEMU's virt board, such as EDK2. It looks for what to boot itself. */
+  firmware?: string | Uint8Array | undefined;
+  /** File in which the firmware keeps its variables. Without it they are lost with the VM. */
+  flash?: string | undefined;
   /** Path or bytes of an initial RAM disk. */
   initrd?: string | Uint8Array | undefined;
   /** Kernel command line. Default: {@link DEFAULT_PARAMS}. */
@@ -44,7 +48,9 @@ export interface VmOptions extends DeviceOptions {
 
 /** {@link VmOptions} checked, with every default filled in. */
 export interface ResolvedOptions {
-  readonly kernel: string | Uint8Array;
+  readonly kernel: string | Uint8Array | undefined;
+  readonly firmware: string | Uint8Array | undefined;
+  readonly flash: string | undefined;
   readonly initrd: string | Uint8Array | undefined;
   readonly params: string;
   readonly memory: number;
@@ -127,6 +133,12 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     check: file,
   },
   initrd: { description: 'initial RAM disk', short: 'i', value: 'file', check: file },
+  firmware: { description: "firmware for QEMU's virt board, in place of a kernel", value: 'file', check: file },
+  flash: {
+    description: 'file in which the firmware keeps its variables (default: they are lost)',
+    value: 'file',
+    check: v => (typeof v === 'string' && v !== '' ? undefined : 'must be a path'),
+  },
   params: {
     description: `kernel command line (default: "${DEFAULT_PARAMS}")`,
     short: 'p',
@@ -256,6 +268,8 @@ export function resolveOptions(options: unknown): ResolvedOptions {
   const clock = o.clock ?? 'host';
   return {
     kernel: o.kernel,
+    firmware: o.firmware,
+    flash: o.flash,
     initrd: o.initrd,
     params: o.params ?? DEFAULT_PARAMS,
     memory,
@@ -298,11 +312,24 @@ function checkOptions(options: unknown): VmOptions {
       details: { option, value },
     });
   }
-  if (given.kernel === undefined) {
+  checkBoot(given);
+  return given as unknown as VmOptions;
+}
+
+/** A guest begins with a kernel or with a firmware. */
+function checkBoot({ kernel, firmware, initrd }: Readonly<Record<string, unknown>>): void {
+  if (kernel === undefined && firmware === undefined) {
     throw new VmError('ERR_USAGE', 'no kernel given', {
-      hint: "name one with 'kernel' (-k FILE); `tsvisor start` brings its own",
+      hint: "name one with 'kernel' (-k FILE), or a 'firmware' that finds one; `tsvisor start` brings its own",
       details: { option: 'kernel' },
     });
   }
-  return given as unknown as VmOptions;
+  if (firmware === undefined) return;
+  for (const [option, value] of Object.entries({ kernel, initrd })) {
+    if (value === undefined) continue;
+    throw new VmError('ERR_USAGE', `${option}: cannot be given together with firmware`, {
+      hint: 'a firmware finds what to boot on a disk: leave one of the two out',
+      details: { option },
+    });
+  }
 }

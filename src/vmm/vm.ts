@@ -486,13 +486,15 @@ async function makeConfig(
     return bytes;
   };
   const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
-  checkLinuxFits(kernel!, initrd, o.memory);
+  if (kernel !== undefined) checkLinuxFits(kernel, initrd, o.memory);
   const placed = placeDevices(o.devices, host);
   transfer.push(...placed.transfer);
   const config: MachineConfig = {
     machine: 'arm-virt',
     engine: 'emu',
     kernel,
+    firmware: o.firmware,
+    flash: o.flash,
     initrd,
     params: o.params,
     memoryBytes: o.memory,

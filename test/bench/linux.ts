@@ -136,7 +136,7 @@ function memoryOf(child: ChildProcess): { peakMib: number; guestMib?: number } {
   }
   const peakMib = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024;
   // Behind RAM lies the memory of devices (core-instance.ts).
-  const wanted = RAM + (MEMORY_MIB + 64) * 2 ** 20;
+  const wanted = RAM + (MEMORY_MIB + 192) * 2 ** 20;
   for (const line of readFileSync(`/proc/${child.pid}/maps`, 'utf8').split('\n')) {
     const m = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line);
     if (m === null) continue;

@@ -2,8 +2,11 @@ import { readFileSync } from 'node:fs';
 import { VmError } from '../../../util/errors.ts';
 import { PAGE_MAP_SIZE, RAM, REGION_COUNT, REGIONS } from './core/layout.ts';
 
-/** Memory of devices that guests may reach directly, behind RAM. Costs nothing until it is touched. */
-const DEVICE_MEMORY = 64 * 2 ** 20;
+/**
+ * Memory of devices that guests may reach directly, behind RAM: two banks of flash, and as much again for one of them. Costs
+ * nothing until it is touched.
+ */
+const DEVICE_MEMORY = 192 * 2 ** 20;
 
 /**
  * Largest guest RAM of the emulated engine in bytes: what a Wasm memory leaves beside the engine's own state. One Wasm page
