@@ -15,8 +15,9 @@ export async function boot(
   skip: (why: string) => void,
   options: Parameters<typeof bootDebian>[0],
   onLog?: Listener,
+  prepare?: Parameters<typeof bootDebian>[2],
 ): Promise<Guest> {
-  const guest = await bootDebian({ memory: '256M', slots: 0, ...options }, onLog);
+  const guest = await bootDebian({ memory: '256M', slots: 0, ...options }, onLog, prepare);
   if (typeof guest !== 'string') return guest;
   skip(guest);
   throw new Error('skipped');
@@ -56,7 +57,10 @@ const PROGRAM_BASE = 0x40_0000;
 /** Bytes of an ELF header and of one program header. */
 const HEADERS = 64 + 56;
 
-/** A static arm64 Linux program of some assembly; it has no stack but the kernel's and no library. */
+/** Bytes of zeroes behind a {@link program}. */
+const BUFFER = 128 * 1024;
+
+/** A static arm64 Linux program of some assembly, which may use {@link BUFFER} bytes behind its end. */
 export function program(source: string): Uint8Array {
   const { bytes } = assemble(source, { base: BigInt(PROGRAM_BASE + HEADERS) });
   const elf = Buffer.alloc(HEADERS + bytes.length);
@@ -74,7 +78,7 @@ export function program(source: string): Uint8Array {
   elf.writeUInt32LE(PROGRAM_BASE, 80);
   elf.writeUInt32LE(PROGRAM_BASE, 88);
   elf.writeUInt32LE(elf.length, 96);
-  elf.writeUInt32LE(elf.length, 104);
+  elf.writeUInt32LE(elf.length + BUFFER, 104);
   elf.writeUInt32LE(0x1000, 112);
   elf.set(bytes, HEADERS);
   return elf;

@@ -16,10 +16,14 @@ export interface Guest extends AsyncDisposable {
 /** Lines of the host's side: `log` and `trace` events. */
 export type Listener = (line: string) => void;
 
-/** Boots Debian's kernel with `options` to its shell; or says why there is none. */
+/**
+ * Boots Debian's kernel with `options` to its shell; or says why there is none. `prepare` is called with the VM before it
+ * starts, for events that come early.
+ */
 export async function bootDebian(
   options: Partial<VmOptions> & { readonly append?: string } = {},
   onLog?: Listener,
+  prepare?: (vm: Vm) => void,
 ): Promise<Guest | string> {
   const image = await debian();
   if (typeof image === 'string') return image;
@@ -34,6 +38,7 @@ export async function bootDebian(
     vm.on('log', onLog);
     vm.on('trace', onLog);
   }
+  prepare?.(vm);
   await vm.start();
   await vm.console.waitFor('~ # ', { timeout: '180s' });
   // The echo stays on: without it busybox's shell takes the end of a background job for the end of its input.
