@@ -86,6 +86,14 @@ describe('GICv3 registers', () => {
     expect(rig.gicr64(3, regs.GICR_TYPER)).toBe(0n);
   });
 
+  it('is awake from reset on: firmware that runs below Secure firmware does not wake it', () => {
+    const rig = new GicRig();
+    expect(rig.gicr(0, regs.GICR_WAKER)).toBe(0);
+    rig.gicr(0, regs.GICR_WAKER, 2);
+    rig.gic.reset();
+    expect(rig.gicr(0, regs.GICR_WAKER)).toBe(0);
+  });
+
   it('wakes: ChildrenAsleep follows ProcessorSleep, and a sleeping CPU gets nothing', () => {
     const rig = new GicRig().up();
     rig.enable(0, 40);

@@ -53,8 +53,11 @@ export class Redistributor extends RegisterFrame {
   readonly name = 'GICR';
   readonly bank = new InterruptBank(0, 1);
   readonly lpi: LpiUnit;
-  /** GICR_WAKER.ProcessorSleep: nothing is forwarded to the CPU interface. */
-  asleep = true;
+  /**
+   * GICR_WAKER.ProcessorSleep: nothing is forwarded to the CPU interface. Awake from reset on, as Secure firmware leaves it:
+   * a guest's own firmware for QEMU's virt board does not write GICR_WAKER, since QEMU and KVM deliver whatever it says.
+   */
+  asleep = false;
   #propbaser = 0n;
   #pendbaser = 0n;
   readonly #typer: bigint;
@@ -72,7 +75,7 @@ export class Redistributor extends RegisterFrame {
   }
 
   reset(): void {
-    this.asleep = true;
+    this.asleep = false;
     this.#propbaser = 0n;
     this.#pendbaser = 0n;
     this.bank.reset();
