@@ -28,12 +28,22 @@ function row(name: string, a: number | undefined, b: number | undefined, better:
   rows.push([name, a?.toFixed(decimals) ?? '-', b?.toFixed(decimals) ?? '-', `${change} ${verdict}`.trim()]);
 }
 
-const names = new Set([...before.programs, ...after.programs].map(p => p.name));
-for (const name of names) {
-  const a = before.programs.find(p => p.name === name);
-  const b = after.programs.find(p => p.name === name);
+/** Results of both reports by name; reports from before there were any have none. */
+function pairs<T extends { readonly name: string }>(a: readonly T[] = [], b: readonly T[] = []) {
+  const find = (list: readonly T[], name: string) => list.find(r => r.name === name);
+  return [...new Set([...a, ...b].map(r => r.name))].map(name => ({ name, a: find(a, name), b: find(b, name) }));
+}
+
+for (const { name, a, b } of pairs(before.programs, after.programs)) {
   row(`${name}: MIPS`, a?.ours.mips, b?.ours.mips, 1, 1);
   row(`${name}: ratio to QEMU`, a?.ratio, b?.ratio, 1, 3);
+}
+for (const { name, a, b } of pairs(before.accesses, after.accesses)) {
+  row(`access, ${name}: ns`, a?.ours, b?.ours, -1, 1);
+}
+for (const { name, a, b } of pairs(before.io, after.io)) {
+  row(`${name}: ${(a ?? b)!.unit}`, a?.ours, b?.ours, 1, 0);
+  row(`${name}: ratio to QEMU`, a?.ratio, b?.ratio, 1, 2);
 }
 row('Linux: prompt, ms', before.linux?.ours.promptMs, after.linux?.ours.promptMs, -1, 0);
 row('Linux: times QEMU', before.linux?.slower, after.linux?.slower, -1, 2);

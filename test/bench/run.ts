@@ -1,13 +1,16 @@
 // `npm run bench [-- OPTIONS]`: our engine beside QEMU TCG, where that is installed. Table on stderr, JSON on stdout.
 //
-//   --only a,b       these programs only ('linux' is the boot)
+//   --only a,b       these only: programs; 'mmio', 'config'; 'linux', the boot; 'disk', 'net', below that Linux
 //   --pairs N        runs on each engine (default 5; the boot: at most 3)
 //   --no-qemu        our engine only
 //   --out FILE       the JSON into a file
 //   --iterations N   instead of each program's own number
+//   --seconds N      for each measurement of 'disk' and 'net' (default 3)
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
+import { ACCESSES, type AccessResult, compareAccess } from './access.ts';
+import { compareIo, type IoGroup, type IoResult } from './io.ts';
 import { compareLinux, findLinux, type LinuxResult } from './linux.ts';
 import { compare, type ProgramResult, qemuVersion } from './measure.ts';
 import { buildProgram, missingCompiler, PROGRAMS } from './programs.ts';
@@ -18,7 +21,9 @@ export interface BenchReport {
   readonly host: { readonly cpu: string; readonly cores: number; readonly node: string; readonly v8: string };
   readonly qemu: string | undefined;
   readonly programs: readonly ProgramResult[];
+  readonly accesses: readonly AccessResult[];
   readonly linux: LinuxResult | undefined;
+  readonly io: readonly IoResult[];
   readonly skipped: readonly string[];
 }
 
@@ -29,6 +34,7 @@ const { values } = parseArgs({
     'no-qemu': { type: 'boolean', default: false },
     out: { type: 'string' },
     iterations: { type: 'string' },
+    seconds: { type: 'string', default: '3' },
   },
 });
 const only = values.only?.split(',');
@@ -66,12 +72,23 @@ if (missing !== undefined) {
   }
 }
 
+const accesses: AccessResult[] = [];
+for (const access of missing === undefined ? ACCESSES.filter(a => wanted(a.name)) : []) {
+  const params = values.iterations === undefined ? '' : `n=${values.iterations}`;
+  const result = compareAccess(access, { pairs, qemu, params });
+  accesses.push(result);
+  say(`${access.what}: ${result.ours} ns an access, QEMU ${result.qemu ?? '-'} ns (asked: <= ${result.asked})`);
+}
+
 let linux: LinuxResult | undefined;
-if (wanted('linux')) {
+const io: IoResult[] = [];
+const groups = (['disk', 'net'] as const).filter(wanted) satisfies IoGroup[];
+if (wanted('linux') || groups.length > 0) {
   const files = await findLinux();
   if (files === undefined) {
-    skip('the Linux boot: no kernel; run `tsvisor pull debian-arm64` or set TSVISOR_KERNEL and TSVISOR_INITRD');
-  } else {
+    skip('Linux: no kernel; run `tsvisor pull debian-arm64` or set TSVISOR_KERNEL and TSVISOR_INITRD');
+  }
+  if (files !== undefined && wanted('linux')) {
     linux = await compareLinux(files, { pairs: Math.min(3, pairs), qemu });
     const { ours, qemu: theirs, slower } = linux;
     say(`\n${linux.kernel}`);
@@ -86,6 +103,16 @@ if (wanted('linux')) {
       `  beside guest RAM     ${ours.overheadMib ?? '?'} MiB (asked: <= 200), QEMU's peak ${theirs?.peakMib ?? '-'} MiB`,
     );
   }
+  if (files !== undefined && missing === undefined && groups.length > 0) {
+    io.push(...(await compareIo(files, groups, { pairs, qemu, seconds: Number(values.seconds) })));
+    for (const { name, unit, ours, qemu: theirs, ratio, asked, askedRatio } of io) {
+      const goal = askedRatio === undefined ? asked : `${askedRatio} x`;
+      say(
+        `${name.padEnd(16)} ${ours} ${unit}, QEMU ${theirs ?? '-'}: ${ratio ?? '-'} x` +
+          (goal === undefined ? '' : ` (asked: >= ${goal})`),
+      );
+    }
+  }
 }
 
 const report: BenchReport = {
@@ -98,7 +125,9 @@ const report: BenchReport = {
   },
   qemu: version,
   programs,
+  accesses,
   linux,
+  io,
   skipped,
 };
 const json = `${JSON.stringify(report, null, 2)}\n`;
