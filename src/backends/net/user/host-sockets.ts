@@ -1,5 +1,5 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
-import { getServers } from 'node:dns';
+import dns from 'node:dns';
 import { connect, createServer, isIP, type Server, type Socket } from 'node:net';
 
 /** A numeric IP address and a port of the host's side; names are never resolved here. */
@@ -120,7 +120,8 @@ export const nodeSockets: HostSockets = {
 
   resolvers() {
     const found: Endpoint[] = [];
-    for (const server of getServers()) {
+    // Not an import by name: dns.setServers() replaces the function.
+    for (const server of dns.getServers()) {
       const endpoint = parseServer(server);
       if (endpoint) found.push(endpoint);
     }
