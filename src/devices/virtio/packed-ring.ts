@@ -66,7 +66,10 @@ export class PackedRing implements Ring {
       if (!this.#requestEvent() || !this.#available()) return undefined;
     }
     const chain = new RingChain(this);
-    return this.#walk(chain) ? chain : undefined;
+    if (!this.#walk(chain)) return undefined;
+    // Now and not when the ring is found empty: a device may stop at what the queue holds, without another look.
+    this.#requestEvent();
+    return chain;
   }
 
   put(chain: RingChain, written: number): void {

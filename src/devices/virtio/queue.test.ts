@@ -151,6 +151,17 @@ describe.each(FORMATS)('a $name virtqueue', ({ packed }) => {
     }
   });
 
+  it.each([false, true])('is notified after it took as many requests as fit and did not look for more: %s', eventIdx => {
+    const r = rig({ packed, eventIdx });
+    r.queue.pop();
+    for (let round = 0; round < 3; round++) {
+      const notified = Array.from({ length: 8 }, () => r.driver.offer([writable(BUFFERS, 4)], false)!.notify);
+      expect(notified[0]).toBe(true);
+      for (let n = 0; n < 8; n++) r.queue.push(r.queue.pop()!, 4);
+      expect(r.driver.collect()).toHaveLength(8);
+    }
+  });
+
   it.each([
     ['size 0', { size: 0 }],
     ['a size beyond the largest', { size: 65536 }],

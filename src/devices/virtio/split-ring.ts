@@ -73,7 +73,10 @@ export class SplitRing implements Ring {
     this.#next = (this.#next + 1) & 0xffff;
     const chain = new RingChain(this);
     chain.id = head;
-    return this.#walk(chain, head) ? chain : undefined;
+    if (!this.#walk(chain, head)) return undefined;
+    // Now and not when the ring is found empty: a device may stop at what the queue holds, without another look.
+    this.#requestEvent();
+    return chain;
   }
 
   put(chain: RingChain, written: number): void {
