@@ -21,20 +21,34 @@ test('every error code has its section in docs/errors.md, with the exit code tha
   expect(sections).toEqual(codes.map(c => [c, number[new RegExp(`${c}: EXIT\\.(\\w+)`).exec(exits)![1]!]]));
 });
 
-test('docs/cli.md lists every flag', () => {
+test('docs/cli.md lists every flag and every verb', () => {
   // The formatter pads tables.
   const cli = read('docs/cli.md').replace(/ +/g, ' ');
   for (const name of OPTION_NAMES) {
-    const { short } = OPTIONS[name];
-    expect(cli).toMatch(
-      new RegExp(`^\\| ${short === undefined ? '' : `\`-${short}\`, `}\`--${name} [A-Z]+\` \\| \`${name}\` \\|`, 'm'),
-    );
+    const { short, kind } = OPTIONS[name];
+    const long = name.replace(/[A-Z]/g, c => `-${c.toLowerCase()}`);
+    const flag = `${short === undefined ? '' : `\`-${short}\`, `}\`--${long}${kind === 'flag' ? '' : ' [A-Z]+'}\``;
+    expect(cli).toMatch(new RegExp(`^\\| ${flag} \\| \`${name}\` \\|`, 'm'));
   }
   for (const topic of TRACE_TOPICS) expect(cli).toContain(`\`${topic}\``);
+  const verbs = [...read('src/cli/cli.ts').matchAll(/\.command\('(\w+)'\)/g)].map(m => m[1]!);
+  expect(verbs.length).toBeGreaterThan(8);
+  for (const verb of verbs) expect(cli).toMatch(new RegExp(`^ tsvisor ${verb} `, 'm'));
+});
+
+test('docs/api.md says something about every event of a Vm', () => {
+  const events = /interface VmEvents \{(.*?)\n\}/s.exec(read('src/vmm/vm.ts'))![1]!;
+  const names = [...events.matchAll(/^ {2}'?([\w-]+)'?: \[/gm)].map(m => m[1]!);
+  expect(names.length).toBeGreaterThan(7);
+  const api = read('docs/api.md');
+  expect(names.filter(n => !api.includes(`\`${n}\``))).toEqual([]);
 });
 
 test('links between documents lead somewhere', () => {
-  const documents = ['README.md', 'CONTRIBUTING.md', ...readdirSync(join(root, 'docs')).map(f => `docs/${f}`)];
+  const folders = ['docs', 'docs/adr'];
+  const documents = ['README.md', 'CONTRIBUTING.md'].concat(
+    folders.flatMap(folder => readdirSync(join(root, folder)).map(f => `${folder}/${f}`)),
+  );
   const broken: string[] = [];
   for (const d of documents.filter(f => f.endsWith('.md'))) {
     for (const [, target = ''] of read(d).matchAll(/\]\((?!https?:)([^)#]*)/g)) {
