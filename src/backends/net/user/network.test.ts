@@ -237,15 +237,23 @@ describe('ICMP', () => {
     expect(time.timers).toBe(0);
   });
 
-  it('ends a datagram whose fragments overlap', () => {
-    const { cable, net } = makeRig();
-    const f = { destination: '10.0.2.2', protocol: 17, id: 1 };
-    cable.send(ipv4Frame({ ...f, fragment: 0x2000 }, new Uint8Array(1480)));
-    cable.send(ipv4Frame({ ...f, fragment: 100 }, new Uint8Array(1480)));
+  it('ends a datagram whose fragments overlap or do not fit', () => {
+    const { cable, net, sockets } = makeRig();
+    const f = { destination: '192.0.2.1', protocol: 17, id: 1 };
+    const packet = udpPacket({ destination: '192.0.2.1', ports: [1, 2] }, new Uint8Array(1992));
+    const send = (start: number, end: number): void => {
+      const fragment = (end < packet.length ? 0x2000 : 0) | (start / 8);
+      cable.send(ipv4Frame({ ...f, fragment }, packet.subarray(start, end)));
+    };
+    send(0, 1480);
+    send(1472, 2000);
     expect(net.usage.reassemblies).toBe(0);
-    // A packet of more than 65535 bytes
-    cable.send(ipv4Frame({ ...f, fragment: 0x1fff }, new Uint8Array(1480)));
-    expect(net.usage.reassemblies).toBe(0);
+    send(0, 1480);
+    cable.send(ipv4Frame({ ...f, fragment: 0x1fff }, new Uint8Array(1480))); // beyond 65535 bytes
+    cable.send(ipv4Frame({ ...f, fragment: 0x2000 | 185 }, new Uint8Array(9))); // no multiple of 8
+    expect([net.usage.reassemblies, sockets.datagrams]).toEqual([1, []]);
+    send(1480, 2000);
+    expect(sockets.datagrams[0]!.sent[0]!.bytes).toHaveLength(1992);
   });
 
   it('says which protocols there are, and that a time to live ended', () => {

@@ -150,8 +150,11 @@ describe('from the guest', () => {
     expect(brief(tcp.send(ACK, 101, 1, bytes(100, 100)))).toEqual([[ACK, 1, 1, 0]]);
     expect(brief(tcp.send(ACK, 301, 1, bytes(100, 300)))).toEqual([[ACK, 1, 1, 0]]);
     expect(brief(tcp.send(ACK | FIN, 401, 1, bytes(10, 400)))).toEqual([[ACK, 1, 1, 0]]);
+    expect(tcp.rig.net.usage.tcpBytes).toBe(210);
     // Overlaps what came before and what follows
     expect(brief(tcp.send(ACK, 1, 1, bytes(150)))).toEqual([[ACK, 1, 201, 0]]);
+    // Again: nothing new
+    for (let i = 0; i < 5; i++) tcp.send(ACK, 301, 1, bytes(100, 300));
     expect(tcp.rig.net.usage.tcpBytes).toBe(110);
     expect(brief(tcp.send(ACK, 151, 1, bytes(160, 150)))).toEqual([[ACK, 1, 412, 0]]);
     expect(tcp.stream.written).toEqual([...bytes(410)]);
@@ -177,6 +180,19 @@ describe('from the guest', () => {
     expect([tcp.settle(), tcp.stream.written]).toEqual([[], []]);
   });
 
+  it('finds the checksum over pieces of odd length', () => {
+    const tcp = new RawTcp(makeRig()).open();
+    const f = { destination: '10.0.2.2', ports: tcp.ports, seq: tcp.iss + 1, ack: tcp.irs + 1, flags: ACK };
+    const frame = tcpFrame(f, bytes(701));
+    const info = { needsChecksum: false, checksumStart: 0, checksumOffset: 0, gso: 'none', segmentSize: 0 } as const;
+    tcp.rig.net.send(
+      [frame.subarray(0, 201), frame.subarray(201, 202), frame.subarray(202, 505), frame.subarray(505)],
+      info,
+    );
+    tcp.settle();
+    expect(tcp.stream.written).toEqual([...bytes(701)]);
+  });
+
   it('closes its window while the host does not take anything, and opens it after', () => {
     const tcp = new RawTcp(makeRig()).open();
     tcp.stream.slow = true;
@@ -198,6 +214,10 @@ describe('from the guest', () => {
     expect(brief(tcp.send(ACK, seq, 1, bytes(1)))).toEqual([[ACK, 1, seq, 0]]);
     expect(tcp.settle()).toEqual([]);
     expect(tcp.stream.written).toHaveLength(65535);
+    // Room for less than a segment is not worth saying.
+    tcp.stream.buffered -= 1000;
+    expect(tcp.send(ACK, seq, 1, bytes(1))).toMatchObject([{ window: 0 }]);
+    tcp.stream.buffered += 1000;
     tcp.stream.slow = false;
     tcp.stream.drain();
     expect(tcp.take()).toMatchObject([{ flags: ACK, ack: seq, window: 65535 }]);
@@ -208,8 +228,10 @@ describe('from the guest', () => {
     tcp.send(ACK, 1, 1, bytes(1));
     const [ack] = tcp.settle();
     expect(ack!.window).toBe(32768); // 256 KiB in units of 8
-    for (let i = 0; i < 4; i++) tcp.send(ACK, 2 + i * 60_000, 1, bytes(60_000));
-    tcp.settle();
+    // Half of it is acknowledged without waiting for the end of the burst.
+    const acks = [0, 1, 2, 3].flatMap(i => tcp.send(ACK, 2 + i * 60_000, 1, bytes(60_000)));
+    expect(brief(acks)).toEqual([[ACK, 1, 180_002, 0]]);
+    expect(brief(tcp.settle())).toEqual([[ACK, 1, 240_002, 0]]);
     expect(tcp.stream.written).toHaveLength(240_001);
   });
 
@@ -267,6 +289,25 @@ describe('to the guest', () => {
       [65_536 - 44 * 1460, { ...info, gso: 'none', segmentSize: 0 }],
     ]);
     expect(Buffer.concat(tcp.take().map(s => s.payload))).toEqual(Buffer.from(bytes(65_536)));
+  });
+
+  it('cuts no large segment short for want of window', () => {
+    const rig = makeRig({ accepts: { checksum: true, tso4: true } });
+    const tcp = new RawTcp(rig);
+    tcp.window = 10_000;
+    tcp.open();
+    tcp.stream.handler.data(bytes(65_536));
+    expect(tcp.take().map(s => s.payload.length)).toEqual([6 * 1460]);
+  });
+
+  it('sums up pieces of odd length', () => {
+    const tcp = new RawTcp(makeRig());
+    tcp.window = 0;
+    tcp.open();
+    for (const n of [3, 5, 1, 8]) tcp.stream.handler.data(bytes(n, n));
+    tcp.window = 1000;
+    const [segment] = tcp.send(ACK, 1, 1); // parse() has verified its checksum
+    expect([...segment!.payload]).toEqual([3, 5, 1, 8].flatMap(n => [...bytes(n, n)]));
   });
 
   it('reads no more from the host than the guest takes', () => {
@@ -337,6 +378,9 @@ describe('to the guest', () => {
       [ACK, 1461, 1, 1460],
       [ACK | PSH, 2921, 1, 80],
     ]);
+    // And the timeout is short again.
+    expect(tcp.after(999)).toEqual([]);
+    expect(tcp.after(1)).toHaveLength(1);
     expect(tcp.after(900_000).at(-1)!.flags & RST).toBe(RST);
     expect([tcp.stream.wasReset, tcp.rig.net.active, tcp.rig.time.timers]).toEqual([true, false, 0]);
   });
@@ -365,6 +409,17 @@ describe('to the guest', () => {
     expect(brief(tcp.send(ACK, 1, 3001))).toEqual([[ACK, 3001, 1, 1000]]);
     expect(tcp.send(ACK, 1, 10_001)).toEqual([]);
     expect(tcp.after(10_000)).toEqual([]);
+  });
+
+  it('repeats a lost segment when there is room, if there was none before', () => {
+    const tcp = new RawTcp(makeRig()).open(undefined, 1000);
+    tcp.stream.handler.data(bytes(5000));
+    tcp.take();
+    tcp.rig.cable.room = false;
+    for (let i = 0; i < 3; i++) tcp.send(ACK, 1, 1);
+    tcp.rig.cable.room = true;
+    tcp.rig.net.roomAvailable();
+    expect(brief(tcp.take())).toEqual([[ACK, 1, 1, 1000]]);
   });
 
   it('does not take data or window updates for duplicate acknowledgments', () => {

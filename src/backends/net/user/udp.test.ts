@@ -39,6 +39,17 @@ describe('UDP', () => {
     expect(cable.take()).toEqual([]);
   });
 
+  it('never sends the checksum 0, which would mean none', () => {
+    const { cable, sockets } = makeRig();
+    cable.send(udpFrame(outside, [1]));
+    const answer = (payload: number[]): number => {
+      sockets.datagrams[0]!.handler.message(Uint8Array.from(payload), { address: '192.0.2.1', port: 2000 });
+      return Buffer.from(cable.take()[0]!.packet).readUInt16BE(26);
+    };
+    const sum = answer([0, 0]);
+    expect(answer(be16(sum))).toBe(0xffff);
+  });
+
   it('tells the guest why a datagram did not arrive', () => {
     const { cable, sockets } = makeRig();
     cable.send(udpFrame(outside, [1]));

@@ -46,7 +46,8 @@ export interface ReceiveOffloads {
 
 /**
  * Takes a frame for the guest, whole or in pieces, which are the callee's during the call only. False when there is no room:
- * the frame counts as not sent, and the backend hears of room by {@link NetBackend.roomAvailable}.
+ * the frame counts as not sent, and the backend hears of room by {@link NetBackend.roomAvailable}. It must not call
+ * {@link NetBackend.send} itself.
  */
 export type FrameReceiver = (frame: Uint8Array | readonly Uint8Array[], info: FrameInfo) => boolean;
 
