@@ -5,6 +5,7 @@ import type { DatagramSocketLike, Endpoint } from './host-sockets.ts';
 import type { Expiring } from './timers.ts';
 import { type Datagram, sendDatagram } from './udp.ts';
 
+/** The port of DNS (RFC 1035 section 4.2). */
 export const DNS_PORT = 53;
 const HEADER = 12;
 /** Longest query that is passed on; those of real resolvers are some hundred bytes. */

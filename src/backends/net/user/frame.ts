@@ -1,6 +1,7 @@
 import { get16, get32 } from './addresses.ts';
 import { fold, sumBytes, swap } from './checksum.ts';
 
+/** Bytes of an Ethernet header without VLAN tag; its types, and the protocols of IPv4 that are known here. */
 export const ETHERNET_HEADER = 14;
 export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;

@@ -9,6 +9,7 @@ export const RST = 0x04;
 export const PSH = 0x08;
 export const ACK = 0x10;
 
+/** Bytes of a TCP header without options. */
 export const TCP_HEADER = 20;
 
 const OPTION_END = 0;
