@@ -127,3 +127,25 @@ describe('the I/O window', () => {
     expect(ARM_VIRT.pciIo.size % 0x1_0000).toBe(0);
   });
 });
+
+describe('flash in the device tree', () => {
+  const flash = (banks?: readonly { base: number; size: number }[]) => {
+    const { root } = decodeFdt(
+      armVirtTree({ cpus: 1, ramBytes: GIB, gic: 3, params: '', pci: { pins: [], lastBus: 0 }, flash: banks }),
+    );
+    return root.children.filter(c => c.name.startsWith('flash'));
+  };
+
+  it('is one node with a pair for each bank, two chips of 16 bits wide', () => {
+    const [node, ...more] = flash([ARM_VIRT.flash0, ARM_VIRT.flash1]);
+    expect([node!.name, text(node!, 'compatible'), cells(node!, 'bank-width')]).toEqual(['flash@0', 'cfi-flash', [4]]);
+    expect(cells(node!, 'reg')).toEqual([0, 0, 0, 0x400_0000, 0, 0x400_0000, 0, 0x400_0000]);
+    expect(more).toEqual([]);
+  });
+
+  it('is not there without a bank, and is named after the one that there is', () => {
+    expect([flash(), flash([])]).toEqual([[], []]);
+    const [node] = flash([ARM_VIRT.flash1]);
+    expect([node!.name, cells(node!, 'reg')]).toEqual(['flash@4000000', [0, 0x400_0000, 0, 0x400_0000]]);
+  });
+});

@@ -50,11 +50,17 @@ test('what is given is kept; a virtual clock brings a fixed seed', () => {
   expect(o).toMatchObject({ memory: 2 ** 30, cpus: 8, params: '', trace: ['mmio', 'hypercall'], seed: 0 });
   expect(o.kernel).toBe(bytes);
   expect(resolveOptions({ kernel, console: 'file:a b' }).console).toBe('file:a b');
+  expect(resolveOptions({ firmware: bytes, flash: 'vars.fd' })).toMatchObject({ firmware: bytes, flash: 'vars.fd' });
+  expect(resolveOptions({ kernel, flash: 'vars.fd' })).toMatchObject({ kernel, flash: 'vars.fd' });
   expect(resolveOptions({ kernel, memory: MAX_EMULATED_RAM }).memory).toBe(4009 * 2 ** 20);
 });
 
 test.each([
   [{}, 'ERR_USAGE', 'no kernel given', '-k FILE'],
+  [{ flash: 'vars.fd' }, 'ERR_USAGE', 'no kernel given', "'firmware'"],
+  [{ kernel, firmware: 'code.fd' }, 'ERR_USAGE', 'kernel: cannot be given together with firmware', 'leave one'],
+  [{ initrd: 'i', firmware: 'code.fd' }, 'ERR_USAGE', 'initrd: cannot be given together with firmware', 'leave one'],
+  [{ kernel, flash: '' }, 'ERR_USAGE', "flash: '' must be a path", 'variables'],
   [7, 'ERR_USAGE', 'options must be an object', undefined],
   [{ kernel, memroy: '1G' }, 'ERR_USAGE', "unknown option 'memroy'", "did you mean 'memory'?"],
   [{ kernel, xyzzy: 1 }, 'ERR_USAGE', "unknown option 'xyzzy'", 'options are kernel, initrd'],
