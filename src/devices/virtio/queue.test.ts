@@ -151,7 +151,7 @@ describe.each(FORMATS)('a $name virtqueue', ({ packed }) => {
     }
   });
 
-  it.each([false, true])('is notified after it took as many requests as fit and did not look for more: %s', eventIdx => {
+  it.each([false, true])('is told of the next request after it took as many as fit: %s', eventIdx => {
     const r = rig({ packed, eventIdx });
     r.queue.pop();
     for (let round = 0; round < 3; round++) {

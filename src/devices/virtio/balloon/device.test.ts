@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { fakeHost } from '../../../../test/support/fake-virtio.ts';
+import { fakeChain, fakeHost } from '../../../../test/support/fake-virtio.ts';
 import { createVirtualClock } from '../../../time/virtual-clock.ts';
 import { VirtioBalloon, type VirtioBalloonOptions } from './device.ts';
 import * as R from './regs.ts';
@@ -284,5 +284,13 @@ describe('virtio-balloon reset', () => {
     expect(views).toHaveLength(1);
     void balloon.requestStatistics();
     expect([...before.queues, ...after.queues].map(q => q.pushed.length)).toEqual([0, 0, 1, 0, 0, 0, 0, 1]);
+  });
+
+  it('takes as many requests at once as fit into the queue, though its ring looks full again and again', () => {
+    const { balloon } = setup();
+    const [queue] = fakeHost(balloon).queues;
+    queue!.pop = () => fakeChain([words(1)], []);
+    balloon.notify(0);
+    expect(queue!.pushed).toHaveLength(queue!.size);
   });
 });

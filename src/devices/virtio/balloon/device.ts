@@ -174,7 +174,10 @@ export class VirtioBalloon implements VirtioDevice {
     const role = this.#roles[index];
     if (!queue || !role) return;
     let served = false;
-    for (let chain = queue.pop(); chain; chain = queue.pop()) {
+    // Not more than were waiting: a driver on another thread could go on adding.
+    for (let n = 0; n < queue.size; n++) {
+      const chain = queue.pop();
+      if (chain === undefined) break;
       if (role === 'stats') this.#receiveStatistics(queue, chain);
       else {
         if (role === 'inflate') this.#inflate(chain);

@@ -479,6 +479,31 @@ describe('reset', () => {
   });
 });
 
+describe('a hostile driver', () => {
+  it('whose ring looks full again and again gets as many answers at once as fit into the queue', () => {
+    const { device, queue } = start();
+    queue.pop = () => fakeChain([header(R.VIRTIO_BLK_T_GET_ID, 0)], [21]);
+    device.notify(0);
+    expect(queue.pushed).toHaveLength(queue.size);
+    expect(queue.driverNotifications).toBe(true);
+  });
+
+  it.each([
+    ['reads behind the end', R.VIRTIO_BLK_T_IN],
+    ['asks for the serial', R.VIRTIO_BLK_T_GET_ID],
+  ])('that %s into more memory than there is gets a status and nothing else', (_, type) => {
+    const { device, queue } = start();
+    const piece = new Uint8Array(new SharedArrayBuffer(2 ** 20)).fill(7);
+    const status = new Uint8Array(new SharedArrayBuffer(1)).fill(7);
+    const writable = [piece, piece, status];
+    const chain = { ...fakeChain([header(type, 0)], []), writable, writableLength: 2 ** 21 + 1 };
+    queue.unpop(chain);
+    device.notify(0);
+    expect(queue.pushed).toEqual([{ chain, written: 0 }]);
+    expect([status[0], piece.every(b => b === 7)]).toEqual([R.VIRTIO_BLK_S_IOERR, true]);
+  });
+});
+
 describe('sliceParts', () => {
   it('is slice() of the joined parts, without a copy', () => {
     const part = fc.uint8Array({ maxLength: 20 });

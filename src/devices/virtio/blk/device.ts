@@ -1,7 +1,7 @@
 import type { AccessSize } from '../../../bus/types.ts';
 import { VmError } from '../../../util/errors.ts';
 import type { Chain, VirtioDevice, VirtioHost, VirtQueue } from '../device.ts';
-import { type Completion, type Disk, sliceParts } from './disk.ts';
+import { type Completion, type Disk, lengthOf, sliceParts } from './disk.ts';
 import * as R from './regs.ts';
 
 /** What a {@link VirtioBlk} is made of. */
@@ -21,6 +21,11 @@ export interface VirtioBlkOptions {
 const QUEUE_SIZE = 256;
 /** More requests than this wait in their queue. Bounds what a guest can make the host keep. */
 const MAX_IN_FLIGHT = 128;
+/**
+ * Bytes of an answer without data that are cleared. A chain may name the same memory a thousand times, 4 GiB in all, and clearing
+ * that would keep the machine's thread for seconds.
+ */
+const MAX_CLEARED = 2 ** 20;
 /** Sectors are 512 bytes; the host's page cache works in 4096, so smaller writes may cost a read. */
 const PHYSICAL_BLOCK_EXP = 3;
 /** 1 GiB a segment, so that discarding a whole disk takes few requests. */
@@ -151,7 +156,8 @@ export class VirtioBlk implements VirtioDevice {
   #drain(queue: VirtQueue): boolean {
     let returned = false;
     queue.setDriverNotifications(false);
-    while (!this.#failed) {
+    // As many as fit into the queue: what is read from the disk may go over the ring and make it look full again, without end.
+    for (let n = 0; n < queue.size && !this.#failed; n++) {
       if (this.#inFlight >= MAX_IN_FLIGHT) {
         // Their completion looks into the queue again, so no notification is needed.
         this.#starved.add(queue);
@@ -167,6 +173,7 @@ export class VirtioBlk implements VirtioDevice {
       }
       if (this.#begin(queue, chain)) returned = true;
     }
+    queue.setDriverNotifications(true);
     return returned;
   }
 
@@ -226,7 +233,7 @@ export class VirtioBlk implements VirtioDevice {
     const answer = sliceParts(chain.writable, 0, chain.writableLength - 1);
     const type = header === undefined ? -1 : header.getUint32(0, true);
     // All that is in front of the status counts as written, so it is.
-    if (type !== R.VIRTIO_BLK_T_IN) for (const part of answer) part.fill(0);
+    if (type !== R.VIRTIO_BLK_T_IN && !clear(answer)) return R.VIRTIO_BLK_S_IOERR;
     if (header === undefined) return R.VIRTIO_BLK_S_IOERR;
     const sector = header.getUint32(12, true) * 2 ** 32 + header.getUint32(8, true);
     const disk = this.#disk;
@@ -320,12 +327,18 @@ function featuresOf(disk: Disk): bigint {
 
 /** Puts the status into the last byte that the device may write and returns the request. */
 function finish(queue: VirtQueue, chain: Chain, status: number): void {
-  if (status !== R.VIRTIO_BLK_S_OK) {
-    // What a failed read left is no data, but it counts as written (section 2.7.8.2).
-    for (const part of sliceParts(chain.writable, 0, chain.writableLength - 1)) part.fill(0);
-  }
+  // What a failed read left is no data, but it counts as written (section 2.7.8.2), or else nothing does, as is allowed.
+  const answer = sliceParts(chain.writable, 0, chain.writableLength - 1);
+  const valid = status === R.VIRTIO_BLK_S_OK || clear(answer);
   sliceParts(chain.writable, chain.writableLength - 1, 1)[0]![0] = status;
-  queue.push(chain, chain.writableLength);
+  queue.push(chain, valid ? chain.writableLength : 0);
+}
+
+/** Clears an answer; false when it is longer than any that a driver asks for. */
+function clear(answer: readonly Uint8Array[]): boolean {
+  if (lengthOf(answer) > MAX_CLEARED) return false;
+  for (const part of answer) part.fill(0);
+  return true;
 }
 
 /** A private copy of `length` bytes, or undefined when there are fewer. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { fakeHost } from '../../../../test/support/fake-virtio.ts';
+import { fakeChain, fakeHost } from '../../../../test/support/fake-virtio.ts';
 import { answerOf, MemoryFiles, pack, request, zero } from '../../../../test/support/fuse.ts';
 import { VirtioFs } from './device.ts';
 
@@ -99,6 +99,14 @@ describe('queues', () => {
     device.notify(1);
     const { chain, written } = host.queues[1]!.pushed[0]!;
     expect(answerOf(written, chain.writable).error).toBe(5);
+  });
+
+  it('answers as many requests at once as fit into the queue, though its ring looks full again and again', () => {
+    const { device, requests } = rig();
+    requests.pushed.length = 0;
+    requests.pop = () => fakeChain([request(3, 1, pack('IIQ', 0, 0, 0))], [200]);
+    device.notify(1);
+    expect(requests.pushed).toHaveLength(requests.size);
   });
 
   it('ignores queues that are not there', () => {

@@ -73,7 +73,10 @@ export class VirtioFs implements VirtioDevice {
     const queue = host?.queues[index];
     if (host === undefined || queue === undefined) return;
     let answered = false;
-    for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+    // As many as fit into the queue: an answer may go over the ring and make it look full again, without end.
+    for (let n = 0; n < queue.size; n++) {
+      const chain = queue.pop();
+      if (chain === undefined) break;
       const written = this.#session.handle(chain);
       if (typeof written === 'number') {
         queue.push(chain, written);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { joined } from '../../../../test/support/fake-virtio.ts';
+import { fakeChain, joined } from '../../../../test/support/fake-virtio.ts';
 import { ops, VsockPeer } from '../../../../test/support/vsock-peer.ts';
 import { createVirtualClock } from '../../../time/virtual-clock.ts';
 import { BUF_ALLOC } from './connection.ts';
@@ -628,4 +628,22 @@ describe('virtio-vsock resets', () => {
     expect(queue.waiting).toBe(1);
     expect(() => device.resetTransport(1)).toThrow(expect.objectContaining({ code: 'ERR_USAGE' }));
   });
+});
+
+describe('a hostile guest', () => {
+  it.each([
+    ['one reply', 45],
+    ['no reply', 44],
+  ])(
+    'whose rings look full again and again is heard as often at once as fits, with room for %s in a buffer',
+    (_, room) => {
+      const { device, peer } = setup();
+      const [rx, tx] = peer.host.queues;
+      tx!.pop = () => fakeChain([new Uint8Array(44)], []);
+      rx!.pop = () => fakeChain([], [room]);
+      device.notify(R.TX);
+      expect(tx!.pushed).toHaveLength(tx!.size);
+      expect(rx!.pushed).toHaveLength(tx!.size);
+    },
+  );
 });

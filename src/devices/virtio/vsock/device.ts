@@ -172,30 +172,31 @@ export class VirtioVsock implements VirtioDevice {
     if (this.#busy) return;
     this.#busy = true;
     try {
+      // As many packets as fit into the queues: a reply may go over a ring and make it look full again, without end.
+      let left = this.#host?.queues[R.TX]?.size ?? 0;
       for (let again = true; again; ) {
-        const stopped = this.#receiveAll();
+        left -= this.#receiveAll(left);
+        const stopped = this.#resets.length >= MAX_RESETS;
         this.#sendAll();
-        again = stopped && this.#resets.length < MAX_RESETS;
+        again = stopped && left > 0 && this.#resets.length < MAX_RESETS;
       }
     } finally {
       this.#busy = false;
     }
   }
 
-  /** Serves the tx queue. True when it stopped for want of room for replies. */
-  #receiveAll(): boolean {
+  /** Takes up to `most` packets from the tx queue, as long as there is room for replies, and returns how many. */
+  #receiveAll(most: number): number {
     const tx = this.#host?.queues[R.TX];
-    if (!tx) return false;
-    let served = false;
-    while (this.#resets.length < MAX_RESETS) {
-      const chain = tx.pop();
-      if (!chain) break;
+    let taken = 0;
+    for (; taken < most && this.#resets.length < MAX_RESETS; taken++) {
+      const chain = tx?.pop();
+      if (!tx || !chain) break;
       this.#receive(chain);
       tx.push(chain, 0);
-      served = true;
     }
-    if (served) tx.notifyDriver();
-    return this.#resets.length >= MAX_RESETS;
+    if (taken > 0) tx?.notifyDriver();
+    return taken;
   }
 
   #receive(chain: Chain): void {
@@ -256,7 +257,7 @@ export class VirtioVsock implements VirtioDevice {
     const rx = this.#host?.queues[R.RX];
     if (!rx) return;
     let sent = false;
-    while (this.#resets.length > 0 || this.#ready.size > 0) {
+    for (let n = 0; n < rx.size && (this.#resets.length > 0 || this.#ready.size > 0); n++) {
       const chain = rx.pop();
       if (!chain) break;
       // A buffer that cannot hold the smallest packet with data is of no use.
