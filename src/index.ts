@@ -1,5 +1,6 @@
 /** tsvisor's library: virtual machines from Node. See docs/api.md. */
 export {
+  type BalloonStatistics,
   type BarHandlers,
   type ConsoleMatch,
   type CreateOptions,
@@ -19,10 +20,13 @@ export {
   type PciDeviceDefinition,
   type PciDeviceSetup,
   type PciDeviceSpec,
+  StreamError,
   TRACE_TOPICS,
   type TraceTopic,
   type VcpuInfo,
   Vm,
+  type VmBalloon,
+  type VmChannel,
   type VmConsole,
   VmError,
   type VmErrorOptions,
@@ -31,5 +35,8 @@ export {
   type VmInfo,
   type VmOptions,
   type VmState,
+  type VmVsock,
+  type VmVsockListener,
+  type VmVsockStream,
   type WaitOptions,
 } from './vmm/index.ts';

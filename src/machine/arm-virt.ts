@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { MessagePort } from 'node:worker_threads';
 import { createAddressBus } from '../bus/address-bus.ts';
 import { createHypercallBus } from '../bus/hypercall-bus.ts';
 import type { AddressBus, BusDevice } from '../bus/types.ts';
@@ -29,7 +30,15 @@ import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './addr
 import { armVirtTree } from './arm-virt-fdt.ts';
 import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './devices/build.ts';
 import type { Flash } from './flash.ts';
-import type { DeviceConfig, ExitReason, Machine, MachineConfig, MachineEvents, MachineInfo } from './machine.ts';
+import type {
+  BalloonStatistics,
+  DeviceConfig,
+  ExitReason,
+  Machine,
+  MachineConfig,
+  MachineEvents,
+  MachineInfo,
+} from './machine.ts';
 import { PciRoot } from './pci-root.ts';
 
 /** The guest's system counter: 62.5 MHz, 16 ns a tick, as on QEMU's board. */
@@ -264,6 +273,49 @@ export class ArmVirt implements Machine {
       clearInterval(again);
       clearTimeout(limit);
     }
+  }
+
+  vsockConnect(port: number, stream: MessagePort): void {
+    this.#device('vsock', '--vsock 3').connect(port, stream);
+  }
+
+  vsockListen(port: number, control: MessagePort): void {
+    this.#device('vsock', '--vsock 3').listen(port, control);
+  }
+
+  channel(name: string, stream: MessagePort): void {
+    const consoles = this.#devices.flatMap(d => d.channels ?? []);
+    if (consoles.some(c => c.attach(name, stream))) return;
+    throw new VmError('ERR_STATE', `the VM has no channel '${name}'`, {
+      hint:
+        consoles.length === 0
+          ? `make it with the option 'channel', on the command line --channel ${name}`
+          : `its channels are ${consoles.flatMap(c => c.names).join(', ')}`,
+      details: { channel: name },
+    });
+  }
+
+  balloon(): number {
+    return this.#device('balloon', '--balloon').actual;
+  }
+
+  setBalloon(bytes: number): void {
+    this.#device('balloon', '--balloon').set(bytes);
+  }
+
+  balloonStatistics(limitMs: number): Promise<BalloonStatistics> {
+    return this.#device('balloon', '--balloon').statistics(limitMs);
+  }
+
+  /** The host's side of the first device that has one of this kind. */
+  #device<K extends 'vsock' | 'balloon'>(kind: K, flag: string): NonNullable<BuiltDevice[K]> {
+    for (const d of this.#devices) {
+      const side = d[kind];
+      if (side !== undefined) return side;
+    }
+    throw new VmError('ERR_STATE', `the VM has no ${kind} device`, {
+      hint: `make it with the option '${kind}', on the command line ${flag}`,
+    });
   }
 
   expectsIo(): boolean {

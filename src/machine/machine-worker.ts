@@ -133,6 +133,7 @@ class Runner {
       case 'info':
       case 'memoryHash':
       case 'pci':
+      case 'balloon':
         value = machine[q.what]();
         break;
       case 'plug':
@@ -140,6 +141,21 @@ class Runner {
         break;
       case 'unplug':
         await machine.unplug(q.name);
+        break;
+      case 'vsockConnect':
+        machine.vsockConnect(q.port, q.stream);
+        break;
+      case 'vsockListen':
+        machine.vsockListen(q.port, q.control);
+        break;
+      case 'channel':
+        machine.channel(q.name, q.stream);
+        break;
+      case 'setBalloon':
+        machine.setBalloon(q.bytes);
+        break;
+      case 'balloonStatistics':
+        value = await machine.balloonStatistics(q.limitMs);
         break;
     }
     if (!this.#ended) send({ type: 'answer', id, value });

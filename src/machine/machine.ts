@@ -1,6 +1,10 @@
+import type { MessagePort } from 'node:worker_threads';
+import type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
 import type { BarMove } from '../pci/bar-mapper.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import type { InlineConfig } from './inline-protocol.ts';
+
+export type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
 
 /**
  * The seam between a machine (buses, devices, engine) and what drives it: machine-worker.ts inside the VM's Worker,
@@ -43,6 +47,14 @@ export interface VsockConfig {
   readonly cid: number;
 }
 
+/** A virtio-console with named ports. */
+export interface ConsoleConfig {
+  readonly kind: 'console';
+  readonly name: string;
+  /** Names of the ports beside the terminal. */
+  readonly channels: readonly string[];
+}
+
 /** A folder of the host. */
 export interface ShareConfig {
   readonly kind: 'share';
@@ -66,6 +78,7 @@ export type DeviceConfig =
   | DiskConfig
   | NetConfig
   | VsockConfig
+  | ConsoleConfig
   | ShareConfig
   | ModuleConfig
   | InlineConfig
@@ -188,6 +201,24 @@ export interface Machine {
    * @throws VmError ERR_PCI_SLOT when no slot has it.
    */
   unplug(name: string): Promise<void>;
+  /**
+   * Connects a port of messages to a port of the guest, see stream-port.ts.
+   * @throws VmError ERR_STATE without a socket device or its driver; as VirtioVsock.connect().
+   */
+  vsockConnect(port: number, stream: MessagePort): void;
+  /**
+   * Takes the guest's connections to a port of the host until `control` is closed.
+   * @throws VmError ERR_STATE without a socket device; as VirtioVsock.listen().
+   */
+  vsockListen(port: number, control: MessagePort): void;
+  /** Connects a port of messages to a port of a console. @throws VmError ERR_STATE when none has that name. */
+  channel(name: string, stream: MessagePort): void;
+  /** Bytes in the balloon. @throws VmError ERR_STATE without one. */
+  balloon(): number;
+  /** How many bytes shall be in the balloon. @throws VmError ERR_STATE without one, ERR_BAD_SIZE. */
+  setBalloon(bytes: number): void;
+  /** New statistics of the guest. @throws VmError ERR_STATE without a balloon or its driver, ERR_TIMEOUT. */
+  balloonStatistics(limitMs: number): Promise<BalloonStatistics>;
   /** True while files or sockets may answer at any moment: the event loop must not be held up then. */
   expectsIo(): boolean;
   /** Writes out and closes what the devices have open on the host; the machine has ended. */

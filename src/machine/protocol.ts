@@ -1,8 +1,16 @@
 /** Messages between a Vm (the user's thread) and its machine Worker. */
 
+import type { MessagePort } from 'node:worker_threads';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import { type ErrorCode, VmError } from '../util/errors.ts';
-import type { DeviceConfig, ExitReason, MachineConfig, MachineInfo, MachineReport } from './machine.ts';
+import type {
+  BalloonStatistics,
+  DeviceConfig,
+  ExitReason,
+  MachineConfig,
+  MachineInfo,
+  MachineReport,
+} from './machine.ts';
 
 /** What the Worker is started with (`workerData`). */
 export interface WorkerStart {
@@ -26,9 +34,15 @@ export type ToWorker =
 
 /** What a Vm may ask of its machine; the answers are {@link Answers}. */
 export type Question =
-  | { readonly what: 'info' | 'memoryHash' | 'pci' }
+  | { readonly what: 'info' | 'memoryHash' | 'pci' | 'balloon' }
   | { readonly what: 'plug'; readonly device: DeviceConfig }
-  | { readonly what: 'unplug'; readonly name: string };
+  | { readonly what: 'unplug'; readonly name: string }
+  // The ports of these are to be transferred.
+  | { readonly what: 'vsockConnect'; readonly port: number; readonly stream: MessagePort }
+  | { readonly what: 'vsockListen'; readonly port: number; readonly control: MessagePort }
+  | { readonly what: 'channel'; readonly name: string; readonly stream: MessagePort }
+  | { readonly what: 'setBalloon'; readonly bytes: number }
+  | { readonly what: 'balloonStatistics'; readonly limitMs: number };
 
 /** The answer to each {@link Question}. */
 export interface Answers {
@@ -37,7 +51,16 @@ export interface Answers {
   readonly pci: readonly PciFunctionInfo[];
   readonly plug: undefined;
   readonly unplug: undefined;
+  readonly vsockConnect: undefined;
+  readonly vsockListen: undefined;
+  readonly channel: undefined;
+  readonly balloon: number;
+  readonly setBalloon: undefined;
+  readonly balloonStatistics: BalloonStatistics;
 }
+
+/** Asks the machine; rejects with its VmError, and with ERR_STATE when the VM ends. @throws VmError ERR_STATE after that. */
+export type Ask = <Q extends Question>(question: Q, transfer?: readonly MessagePort[]) => Promise<Answers[Q['what']]>;
 
 /** Worker to Vm. */
 export type FromWorker =

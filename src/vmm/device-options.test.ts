@@ -68,6 +68,9 @@ test.each([
   [{ share: `/tmp,${'x'.repeat(37)}` }, 'has a bad tag'],
   [{ share: { directory: '/tmp' } }, 'has a bad field'],
   [{ pci: '' }, 'names no device'],
+  [{ channel: 'a/b' }, 'cannot be the name'],
+  [{ channel: ['agent', 'agent'] }, 'is given twice'],
+  [{ channel: Array.from({ length: 31 }, (_, n) => `c${n}`) }, 'too many names'],
 ])('%j is refused', (options, message) => {
   try {
     resolveDevices(options as never);

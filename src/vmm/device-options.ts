@@ -1,5 +1,12 @@
 import { resolve } from 'node:path';
-import type { DeviceConfig, DiskConfig, ForwardConfig, NetConfig, ShareConfig } from '../machine/machine.ts';
+import type {
+  ConsoleConfig,
+  DeviceConfig,
+  DiskConfig,
+  ForwardConfig,
+  NetConfig,
+  ShareConfig,
+} from '../machine/machine.ts';
 import { VmError } from '../util/errors.ts';
 import { type DefinitionConfig, type PciDeviceOption, resolvePciDevice } from './pci-devices.ts';
 
@@ -52,6 +59,8 @@ export interface DeviceOptions {
   balloon?: boolean | undefined;
   /** A socket device; the guest's context id, 3 or more. */
   vsock?: number | undefined;
+  /** Named streams into the guest, see {@link Vm.channel}: ports of one virtio-console, at most 30. */
+  channel?: string | readonly string[] | undefined;
   /** Folders of the host: `'DIR,TAG[,ro]'` or an object. */
   share?: string | ShareOptions | readonly (string | ShareOptions)[] | undefined;
   /** PCI devices: paths of modules that export one, `'edu'`, `'pci-testdev'`, or definitions. */
@@ -77,6 +86,7 @@ export function resolveDevices(o: DeviceOptions): (DeviceConfig | DefinitionConf
     ...(o.rng ? [{ kind: 'rng', name: 'rng' } as const] : []),
     ...(o.balloon ? [{ kind: 'balloon', name: 'balloon' } as const] : []),
     ...(o.vsock === undefined ? [] : [{ kind: 'vsock', name: 'vsock', cid: o.vsock } as const]),
+    ...resolveChannels(many(o.channel)),
     ...many(o.share).map((s, n) => resolveShare(s, `share${n}`)),
     ...many(o.pci).map(resolvePciDevice),
   ];
@@ -165,6 +175,22 @@ function netFromText(text: string): NetOptions {
     }
   }
   return { ...net, forward };
+}
+
+/** A console with the ports of these names; its terminal is there in any case, and can be named to have nothing else. */
+function resolveChannels(names: readonly string[]): ConsoleConfig[] {
+  if (names.length === 0) return [];
+  const form = 'names of 1 to 255 bytes without / and control characters';
+  for (const [i, name] of names.entries()) {
+    // Linux shows a name in sysfs, and udev makes a file of that name.
+    if (!isText(name) || /[/\p{Cc}]/u.test(name) || new TextEncoder().encode(name).length > 255) {
+      throw usage('channel', name, 'cannot be the name of a channel', form);
+    }
+    if (names.indexOf(name) !== i) throw usage('channel', name, 'is given twice', form);
+  }
+  const channels = names.filter(n => n !== 'hvc0');
+  if (channels.length > 30) throw usage('channel', names, 'are too many names', 'give 30 at most');
+  return [{ kind: 'console', name: 'console', channels }];
 }
 
 function resolveShare(s: string | ShareOptions, name: string): ShareConfig {

@@ -14,9 +14,11 @@ export {
   type PciDeviceSpec,
 } from '../machine/device-kit.ts';
 export { type HostProbe, probeHost } from '../machine/host.ts';
-export type { ExitReason, MachineInfo, MachineReport, VcpuInfo } from '../machine/machine.ts';
+export type { BalloonStatistics, ExitReason, MachineInfo, MachineReport, VcpuInfo } from '../machine/machine.ts';
 export type { BarInfo, PciFunctionInfo, VectorInfo } from '../pci/report.ts';
 export { type ErrorCode, VmError, type VmErrorOptions } from '../util/errors.ts';
+export type { VmBalloon } from './balloon.ts';
+export type { VmChannel } from './channel.ts';
 export type { VmConsole, WaitOptions } from './console.ts';
 export { askVm, runningVms } from './control/client.ts';
 export { type ControlServer, serveControl } from './control/server.ts';
@@ -42,6 +44,8 @@ export {
   type VmOptions,
 } from './options.ts';
 export { VmPci } from './pci.ts';
+export { StreamError } from './port-stream.ts';
 export type { ConsoleMatch } from './transcript.ts';
 export { formatSize, parseDuration, parseSize } from './units.ts';
 export { type CreateOptions, Vm, type VmEvents, type VmExit, type VmInfo, type VmState } from './vm.ts';
+export type { VmVsock, VmVsockListener, VmVsockStream } from './vsock.ts';

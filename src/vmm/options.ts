@@ -212,6 +212,12 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     kind: 'number',
     check: whole(3, 0xffff_fffe),
   },
+  channel: {
+    description: 'named stream into the guest, a port of a virtio-console; repeat for more',
+    value: 'name',
+    kind: 'repeat',
+    check: specs,
+  },
   share: { description: 'folder for the guest: DIR,TAG[,ro]', value: 'spec', kind: 'repeat', check: specs },
   pci: {
     description: 'PCI device: a module of yours, edu or pci-testdev',

@@ -12,13 +12,17 @@ import {
   type WorkerStart,
 } from '../machine/protocol.ts';
 import { VmError } from '../util/errors.ts';
+import { VmBalloon } from './balloon.ts';
+import { type VmChannel, VmChannels } from './channel.ts';
 import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
 import { checkLinuxFits, readGuestFile } from './files.ts';
 import { type InlineHost, placeDevices } from './inline-devices.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
 import { VmPci } from './pci.ts';
+import type { StreamHost } from './port-stream.ts';
 import { Transcript } from './transcript.ts';
+import { VmVsock } from './vsock.ts';
 
 /** How a VM ended; the value of {@link Vm.exited}. */
 export interface VmExit {
@@ -92,6 +96,10 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   readonly name: string | undefined;
   /** The guest's PCI bus: what is on it, and plugging. */
   readonly pci: VmPci;
+  /** Sockets between the host and the guest. */
+  readonly vsock: VmVsock;
+  /** The guest's memory balloon. */
+  readonly balloon: VmBalloon;
 
   readonly #options: ResolvedOptions;
   readonly #worker: Worker;
@@ -100,6 +108,12 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   readonly #file: WriteStream | undefined;
   readonly #inputs: (() => void)[] = [];
   readonly #questions = new Map<number, Asked>();
+  readonly #streams: StreamHost = {
+    ask: (q, transfer) => this.#askLiving(q, transfer),
+    wake: () => this.#wakeWorker(),
+    live: new Set(),
+  };
+  readonly #channels = new VmChannels(this.#streams);
   #kickWord: Int32Array | undefined;
   #state: VmState = 'created';
   #info: MachineInfo | undefined;
@@ -125,6 +139,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.engine = engine;
     this.name = options.name;
     this.pci = new VmPci((q, transfer) => this.#askLiving(q, transfer), options.devices, this.#inlineHost);
+    this.vsock = new VmVsock(this.#streams);
+    this.balloon = new VmBalloon(this.#streams.ask);
     this.#worker = worker;
     this.#wake = wake;
     this.#file = file;
@@ -255,6 +271,17 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.#worker.ref();
     this.#terminate();
     return await this.exited;
+  }
+
+  /**
+   * A named stream into the guest: a port of the virtio-console that the option `channel` makes, which Linux's programs find as
+   * `/dev/vport*` with the name in `/sys/class/virtio-ports`; `'hvc0'` is its terminal. Each call gives the same stream until it is
+   * destroyed. A name that is not there destroys it with ERR_STATE. Without a stream the guest's writers wait, but what is
+   * written to the terminal is thrown away.
+   * @throws VmError ERR_STATE when the VM has ended.
+   */
+  channel(name: string): VmChannel {
+    return this.#channels.get(name);
   }
 
   /** Resets the machine, as its reset button would. */
@@ -459,6 +486,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     for (const done of this.#inputs.splice(0)) done();
     for (const q of this.#questions.values()) q.reject(new VmError('ERR_STATE', why));
     this.#questions.clear();
+    for (const stream of [...this.#streams.live]) stream.finish();
     this.#transcript.end(new VmError('ERR_STATE', why, { details: { reason: exit.reason } }));
     this.console.finish();
     const done = () => {

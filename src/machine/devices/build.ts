@@ -1,8 +1,10 @@
-import type { VirtioVsock } from '../../devices/virtio/vsock/device.ts';
 import type { GuestMemory, MemorySlots } from '../../memory/types.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import type { Clock } from '../../time/types.ts';
 import type { DeviceConfig, MachineEvents } from '../machine.ts';
+import type { BalloonControl } from './balloon.ts';
+import type { ConsoleChannels } from './console.ts';
+import type { VsockPorts } from './vsock.ts';
 
 /** What the machine gives to those that build its devices. */
 export interface DeviceEnvironment {
@@ -23,8 +25,10 @@ export interface DeviceEnvironment {
 export interface BuiltDevice {
   readonly name: string;
   readonly function: PciFunction;
-  /** The socket device, for the host's ends of its connections. */
-  readonly vsock?: VirtioVsock;
+  /** The host's side of a socket device, a console and a balloon, for the user's thread. */
+  readonly vsock?: VsockPorts;
+  readonly channels?: ConsoleChannels;
+  readonly balloon?: BalloonControl;
   /** Whether the host's side may answer at any moment. */
   expectsIo?(): boolean;
   /** Writes out and lets go of what is open on the host. */
@@ -44,6 +48,7 @@ const BUILDERS: { readonly [K in DeviceConfig['kind']]: () => Promise<{ readonly
   rng: () => import('./rng.ts'),
   balloon: () => import('./balloon.ts'),
   vsock: () => import('./vsock.ts'),
+  console: () => import('./console.ts'),
   share: () => import('./share.ts'),
   module: () => import('./module.ts'),
   inline: () => import('./inline.ts'),
