@@ -41,7 +41,7 @@ export class VsockStream extends Duplex {
     this.#connection = open({
       connected: () => void this.emit('connect'),
       data: bytes => push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)),
-      drain: () => this.#wrote(),
+      drain: () => this.#drained(),
       ended: () => void push(null),
       closed: reason => this.#closed(reason),
     });
@@ -69,7 +69,7 @@ export class VsockStream extends Duplex {
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error) => void): void {
     // drain() may come before write() returns.
     this.#written = callback;
-    if (this.#connection.write(chunk)) this.#wrote();
+    if (this.#connection.write(chunk)) this.#drained();
   }
 
   override _final(callback: (error?: Error) => void): void {
@@ -81,6 +81,12 @@ export class VsockStream extends Duplex {
     // After both ends the connection still sends what it has and says goodbye by itself.
     if (error || !this.writableFinished || !this.readableEnded) this.#connection.destroy();
     callback(error);
+  }
+
+  /** All that was written has gone, or will never. */
+  #drained(): void {
+    if (this.#connection.writable) this.#wrote();
+    else this.#wrote(new VsockError('EPIPE', 'the guest has closed the connection', this.remotePort));
   }
 
   #wrote(error?: Error): void {

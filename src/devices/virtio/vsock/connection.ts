@@ -117,8 +117,12 @@ export class Connection implements VsockConnection {
     this.#want(R.VIRTIO_VSOCK_OP_RESPONSE);
   }
 
+  get writable(): boolean {
+    return !this.#isOver() && !this.#ending && (this.#peerShutdown & SHUTDOWN.RECEIVE) === 0;
+  }
+
   write(bytes: Uint8Array): boolean {
-    if (this.#isOver() || this.#ending || this.#peerShutdown & SHUTDOWN.RECEIVE) return true;
+    if (!this.writable) return true;
     this.#sendQueue.push(bytes);
     this.#full = this.#sendQueue.length >= SEND_HIGH;
     const room = !this.#full;

@@ -38,6 +38,8 @@ export interface VsockConnection {
    * no more.
    */
   write(bytes: Uint8Array): boolean;
+  /** False once the guest receives no more, or the connection is over: what is written is dropped. */
+  readonly writable: boolean;
   /** No more writes: when all has gone, the guest is told. The connection is closed once the guest has ended, too. */
   end(): void;
   /** Breaks the connection off; what was not sent is lost. Handlers are told ('destroyed'). */
