@@ -1,5 +1,5 @@
 /** Guest loads and stores: the fast path through the TLB, and the slow path for everything that misses it. */
-import { raiseAbort, requestPoll, EC_WATCHPOINT_LOWER } from './exception';
+import { raiseAbort, EC_WATCHPOINT_LOWER } from './exception';
 import { mmioRead, mmioWrite } from './host';
 import { checkWatchpoint, watchAddress } from './debug';
 import {
@@ -52,10 +52,10 @@ function storeHost(host: u32, size: u32, value: u64): void {
   }
 }
 
+/** An interrupt that the access raises lowers LIMIT itself (engine.ts), and so does who stops the vCPU. */
 function deviceRead(pa: u64, size: u32): u64 {
   syncClock();
   mmioRead(load<u32>(0, CPU_ID), <u32>(pa >> 32), <u32>pa, size);
-  requestPoll();
   const v = load<u64>(0, MAILBOX);
   return size == 8 ? v : v & ((<u64>1 << (size << 3)) - 1);
 }
@@ -64,7 +64,6 @@ function deviceWrite(pa: u64, size: u32, value: u64): void {
   syncClock();
   store<u64>(0, value, MAILBOX);
   mmioWrite(load<u32>(0, CPU_ID), <u32>(pa >> 32), <u32>pa, size);
-  requestPoll();
 }
 
 /**
