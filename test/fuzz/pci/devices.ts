@@ -206,7 +206,10 @@ export async function createDevices(env: DeviceEnvironment): Promise<Devices> {
       return overlay.inFlight > 0 || raw.inFlight > 0 || shareDevice.busy;
     },
     clean: async () => {
-      for (const name of await readdir(share)) await rm(join(share, name), { recursive: true, force: true });
+      // The guest's names are bytes, which need not be UTF-8.
+      for (const name of await readdir(share, { encoding: 'buffer' })) {
+        await rm(Buffer.concat([Buffer.from(`${share}/`), name]), { recursive: true, force: true });
+      }
     },
     close: async () => {
       for (const d of disks) d.step(true);
