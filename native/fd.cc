@@ -1,4 +1,4 @@
-// File descriptors, ioctl, eventfd, mmap, addresses and limits for TypeScript.
+// File descriptors, ioctl, eventfd, mmap, madvise, addresses and limits for TypeScript.
 //
 // A wrong buffer would corrupt the process, so the checks live here, below any TypeScript: ioctl() compares the buffer with
 // the size that the request number itself carries, and addresses never become numbers that JavaScript could change.
@@ -194,6 +194,48 @@ Napi::Value Mmap(Info info) {
   }
 }
 
+struct Advice {
+  const char* name;
+  int value;
+};
+
+/** What memory may be told: nothing that could make an access fail. */
+const Advice kAdvice[] = {
+    {"MADV_DONTNEED", MADV_DONTNEED},
+    {"MADV_REMOVE", MADV_REMOVE},
+    {"MADV_DONTFORK", MADV_DONTFORK},
+};
+
+/**
+ * madvise(view, offset, length, advice): about [offset, offset + length) of the view's bytes, whole pages of the host. `advice`
+ * is one of the names above.
+ */
+Napi::Value Madvise(Info info) {
+  Napi::Env env = info.Env();
+  Bytes b = BytesOf(env, info[0], "view");
+  auto offset = static_cast<size_t>(Whole(info, 1, "offset", 0, INT64_C(1) << 53));
+  auto length = static_cast<size_t>(Whole(info, 2, "length", 0, INT64_C(1) << 53));
+  if (offset > b.length || length > b.length - offset) throw Napi::RangeError::New(env, "madvise: length is out of range");
+  if (!info[3].IsString()) throw Napi::TypeError::New(env, "advice must be a string");
+  std::string name = info[3].As<Napi::String>().Utf8Value();
+  const Advice* advice = nullptr;
+  for (const Advice& a : kAdvice) {
+    if (name == a.name) advice = &a;
+  }
+  if (advice == nullptr) throw Napi::RangeError::New(env, "madvise: unknown advice");
+  auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  uint8_t* start = b.data + offset;
+  // The kernel would round the length up, to bytes that are not the view's.
+  if (reinterpret_cast<uintptr_t>(start) % page != 0 || length % page != 0) {
+    throw Napi::RangeError::New(env, "madvise: not whole pages of " + std::to_string(page) + " bytes");
+  }
+  if (length > 0 && ::madvise(start, length, advice->value) < 0) throw Failed(env, "madvise", errno);
+  return env.Undefined();
+}
+
+/** pageSize() => bytes of a page of the host. */
+Napi::Value PageSize(Info info) { return Napi::Number::New(info.Env(), static_cast<double>(::sysconf(_SC_PAGESIZE))); }
+
 /** A host address with the buffer that it points into, kept alive. */
 struct Address {
   Napi::Reference<Napi::Value> buffer;
@@ -271,6 +313,8 @@ void ExportFd(Napi::Env env, Napi::Object exports) {
   add("eventfdRead", EventFdRead);
   add("eventfdWrite", EventFdWrite);
   add("mmap", Mmap);
+  add("madvise", Madvise);
+  add("pageSize", PageSize);
   add("addressOf", AddressOf);
   add("storeAddress", StoreAddress);
   add("releaseAddress", ReleaseAddress);

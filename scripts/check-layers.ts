@@ -12,7 +12,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   // The AssemblyScript core is compiled by itself.
   'engines/emu/a64/core': [],
   'engines/emu': ['engines/emu/a64/core', 'engines/engine.ts', ...ENGINE_SET],
-  'engines/host': ['util'],
+  'engines/host': ['engines/engine.ts', 'util'],
   'engines/engine.ts': ENGINE_SET,
   util: [],
   memory: ['util'],

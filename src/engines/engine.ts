@@ -1,4 +1,5 @@
 import type { Hypercall } from '../bus/hypercall.ts';
+import type { DirtySource } from '../memory/pin-types.ts';
 import type { Gpa, GuestMemory, MemorySlots } from '../memory/types.ts';
 import type { Clock } from '../time/types.ts';
 
@@ -52,6 +53,26 @@ export interface Vcpu {
   stop(): void;
 }
 
+/** What the host can do with the memory that guest RAM is made of; `host/host-memory.ts` implements it. */
+export interface HostMemory {
+  /** Whether {@link discard} gives memory back to the host. If not, it only makes zeros. */
+  readonly available: boolean;
+  /** [offset, offset + length) of `bytes` reads as zeros from here on, and uses no memory of the host until it is written. */
+  discard(bytes: Uint8Array, offset: number, length: number): void;
+  /** Child processes get no copy of `bytes`, whole pages of the host. Nothing happens where the host cannot. */
+  keepFromChildren(bytes: Uint8Array): void;
+}
+
+/** Which pages of RAM the vCPUs write. Its methods are the machine's thread's to call, between two steps or from an exit. */
+export interface WriteTracker extends DirtySource {
+  /**
+   * Calls `beforeWrite` once for each page of RAM, before a vCPU writes it or {@link Engine.discard} gives it back, with its
+   * guest-physical address and a length in bytes (several pages may come in one call); until the result is disposed. The old
+   * contents are still there during the call. It must not throw, run a vCPU, or wait.
+   */
+  protect(beforeWrite: (base: Gpa, length: number) => void): Disposable;
+}
+
 /** One of the two ways to run guests. */
 export interface Engine extends AsyncDisposable {
   readonly kind: EngineKind;
@@ -59,6 +80,9 @@ export interface Engine extends AsyncDisposable {
   readonly memory: GuestMemory;
   /** For device memory that guests reach without an exit. */
   readonly slots: MemorySlots;
+  readonly writeTracker: WriteTracker;
+  /** Whether {@link discard} gives memory back to the host, and does not only make zeros. */
+  readonly returnsMemory: boolean;
   readonly clock: Clock;
   /** Ticks per second of the guest's system counter. */
   readonly counterHz: number;
@@ -70,6 +94,13 @@ export interface Engine extends AsyncDisposable {
   step(budgetNs: number): 'yield' | 'idle' | 'stopped';
   /** Clock time at which a timer of an idle guest fires; Infinity when only an outside event can wake it. */
   idleUntilNs(): number;
+  /**
+   * Gives the memory of [base, base + length) back to the host: it reads as zeros from here on, for everybody, and comes back
+   * page by page where it is written. For {@link writeTracker} the range has been written.
+   * @param base of RAM, as the length in bytes a multiple of 4096.
+   * @throws VmError ERR_GUEST_ADDRESS for anything else.
+   */
+  discard(base: Gpa, length: number): void;
   /** Ends the running step() soon. Any thread. */
   kick(): void;
   stop(): void;

@@ -15,6 +15,7 @@ import { A64Engine } from '../engines/emu/a64/engine.ts';
 import { createGicV2 } from '../engines/emu/gic/gicv2.ts';
 import { createGicV3 } from '../engines/emu/gic/gicv3.ts';
 import type { CpuInterface, CpuInterruptWires, ExitSink } from '../engines/engine.ts';
+import { hostMemory } from '../engines/host/host-memory.ts';
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
@@ -94,6 +95,7 @@ export class ArmVirt implements Machine {
       ramBase: ARM_VIRT.ram.base,
       ramBytes: config.memoryBytes,
       counterHz: COUNTER_HZ,
+      hostMemory: hostMemory(),
       clock:
         config.clock === 'virtual'
           ? { kind: 'virtual', clock: createVirtualClock({ startWall: VIRTUAL_EPOCH }) }

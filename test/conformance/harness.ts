@@ -84,6 +84,7 @@ export class CoreHarness implements Executor {
         mmioRead: nothing,
         mmioWrite: nothing,
         hypercall: nothing,
+        firstWrite: nothing,
         trace: nothing,
       },
     });

@@ -6,6 +6,9 @@ declare const address: unique symbol;
 /** A host address that only the addon can read or make; it keeps the memory that it points into alive. */
 export type HostAddress = { readonly [address]: never };
 
+/** What madvise() may say of memory; see madvise(2). */
+export type MemoryAdvice = 'MADV_DONTNEED' | 'MADV_REMOVE' | 'MADV_DONTFORK';
+
 declare const watch: unique symbol;
 /** A file descriptor that the thread's event loop waits for. */
 export type FdWatch = { readonly [watch]: never };
@@ -19,6 +22,10 @@ export interface Addon {
   eventfdRead(fd: number): bigint | undefined;
   eventfdWrite(fd: number, value: bigint): void;
   mmap(length: number, prot: number, flags: number, fd: number, offset: number): ArrayBuffer;
+  /** [offset, offset + length) of the view's bytes must be whole pages of the host. */
+  madvise(view: ArrayBufferView, offset: number, length: number, advice: MemoryAdvice): void;
+  /** Bytes of a page of the host. */
+  pageSize(): number;
   addressOf(view: ArrayBufferView): HostAddress;
   storeAddress(into: ArrayBufferView, offset: number, address: HostAddress): void;
   releaseAddress(address: HostAddress): void;

@@ -21,6 +21,8 @@ export function host(): Addon {
     eventfdRead: fd => named(() => addon.eventfdRead(fd)),
     eventfdWrite: (fd, value) => named(() => addon.eventfdWrite(fd, value)),
     mmap: (length, prot, flags, fd, offset) => named(() => addon.mmap(length, prot, flags, fd, offset)),
+    madvise: (view, offset, length, advice) => named(() => addon.madvise(view, offset, length, advice), advice),
+    pageSize: () => named(() => addon.pageSize()),
     addressOf: view => named(() => addon.addressOf(view)),
     storeAddress: (into, offset, address) => named(() => addon.storeAddress(into, offset, address)),
     releaseAddress: address => named(() => addon.releaseAddress(address)),

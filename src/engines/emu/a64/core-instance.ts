@@ -24,6 +24,7 @@ export interface CoreImports {
   mmioRead(cpu: number, paHi: number, paLo: number, size: number): number;
   mmioWrite(cpu: number, paHi: number, paLo: number, size: number): number;
   hypercall(cpu: number, imm: number): void;
+  firstWrite(page: number): void;
   trace(cpu: number, kind: number, a: number, b: number): void;
 }
 
@@ -44,6 +45,7 @@ export interface CoreExports {
   asidChanged(): void;
   tlbiAll(all: boolean): void;
   regionsChanged(): void;
+  withholdWrites(): void;
   flushDecoded(): void;
 }
 
@@ -140,6 +142,7 @@ export function warmUpCore(): void {
       mmioRead: nothing,
       mmioWrite: nothing,
       hypercall: nothing,
+      firstWrite: nothing,
       trace: nothing,
     },
   });

@@ -1,11 +1,13 @@
 import type { Hypercall } from '../../../bus/hypercall.ts';
 import { createGuestMemory } from '../../../memory/guest-memory.ts';
-import type { GuestMemory, MemorySlots } from '../../../memory/types.ts';
+import type { Gpa, GuestMemory, MemorySlots } from '../../../memory/types.ts';
 import type { DrivenClock, VirtualClock } from '../../../time/types.ts';
-import type { CpuInterface, Engine, ExitSink, Vcpu, VcpuBoot } from '../../engine.ts';
+import { VmError } from '../../../util/errors.ts';
+import type { CpuInterface, Engine, ExitSink, HostMemory, Vcpu, VcpuBoot } from '../../engine.ts';
 import * as L from './core/layout.ts';
 import { type Core, createCore } from './core-instance.ts';
 import { CoreMemorySlots } from './memory-slots.ts';
+import { CoreWriteTracker } from './write-tracker.ts';
 
 /** Instructions of a slice: what passes at least between two looks at the timers. About 0.2 ms. */
 const SLICE = 50_000;
@@ -20,6 +22,8 @@ const EVENT_STREAM_NS = 100_000;
 
 /** The deadline of a timer that is not armed. */
 const NEVER = 0xffff_ffff_ffff_ffffn;
+/** Bytes of the pages that guest memory is given back in. */
+const PAGE = 4096;
 
 /** Options of {@link A64Engine}. */
 export interface A64EngineOptions {
@@ -27,6 +31,7 @@ export interface A64EngineOptions {
   readonly ramBase: number;
   readonly ramBytes: number;
   readonly counterHz: number;
+  readonly hostMemory: HostMemory;
   readonly clock:
     | { readonly kind: 'host'; readonly clock: DrivenClock }
     | { readonly kind: 'virtual'; readonly clock: VirtualClock };
@@ -51,11 +56,15 @@ export class A64Engine implements Engine {
   readonly counterHz: number;
   readonly memory: GuestMemory;
   readonly slots: MemorySlots;
+  readonly writeTracker: CoreWriteTracker;
+  readonly returnsMemory: boolean;
   readonly vcpus: readonly Vcpu[];
   readonly clock: DrivenClock;
   /** Set element 0 to 1 (atomically) to end the running step soon. */
   readonly kickWord: Int32Array;
   readonly #core: Core;
+  readonly #hostMemory: HostMemory;
+  readonly #ramBase: Gpa;
   readonly #virtual: VirtualClock | undefined;
   #wiring: A64Wiring | undefined;
   #next = 0;
@@ -67,10 +76,16 @@ export class A64Engine implements Engine {
     this.clock = options.clock.clock;
     this.#virtual = options.clock.kind === 'virtual' ? options.clock.clock : undefined;
     this.#core = createCore({ ramBytes: options.ramBytes, ramBase: options.ramBase, imports: this.#imports() });
+    this.#hostMemory = options.hostMemory;
+    this.#ramBase = options.ramBase;
+    this.returnsMemory = options.hostMemory.available;
+    // All of it is one private mapping: without this a fork copies the entries of its page tables, and pinned pages themselves.
+    options.hostMemory.keepFromChildren(new Uint8Array(this.#core.memory.buffer));
     this.memory = createGuestMemory([
       { base: options.ramBase, size: options.ramBytes, kind: 'ram', bytes: this.#core.ram },
     ]);
     this.slots = new CoreMemorySlots(this.#core);
+    this.writeTracker = new CoreWriteTracker(this.#core, options.ramBase);
     this.kickWord = new Int32Array(this.#core.memory.buffer, L.KICK, 1);
     this.vcpus = Array.from({ length: options.cpus }, (_, id) => this.#vcpu(id));
     this.reset();
@@ -129,6 +144,18 @@ export class A64Engine implements Engine {
 
   idleUntilNs(): number {
     return this.#idleUntil;
+  }
+
+  discard(base: Gpa, length: number): void {
+    const offset = base - this.#ramBase;
+    const whole = offset % PAGE === 0 && length % PAGE === 0;
+    if (!whole || !(offset >= 0 && length >= 0 && offset + length <= this.#core.ram.length)) {
+      throw new VmError('ERR_GUEST_ADDRESS', `${length} bytes at 0x${base.toString(16)} are not whole pages of RAM`, {
+        details: { base, length },
+      });
+    }
+    this.writeTracker.beforeHostWrite(offset, length);
+    this.#hostMemory.discard(this.#core.ram, offset, length);
   }
 
   kick(): void {
@@ -309,6 +336,7 @@ export class A64Engine implements Engine {
         wiring().sink.mmioWrite(cpu, (hi >>> 0) * 2 ** 32 + (lo >>> 0), size, value);
         return 1;
       },
+      firstWrite: (page: number) => this.writeTracker.firstWrite(page),
       hypercall: (cpu: number, imm: number) => {
         const { view } = this.#core;
         // SMCCC 1.1, 2.5.3: other immediates than 0 are reserved; an unknown call answers for them.

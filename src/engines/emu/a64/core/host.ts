@@ -43,6 +43,14 @@ export declare function mmioWrite(cpu: u32, paHi: u32, paLo: u32, size: u32): i3
 @external("env", "hypercall")
 export declare function hypercall(cpu: u32, imm: u32): void;
 
+/**
+ * A vCPU is about to write page `page` behind RAM, whose bit in PROTECTED was set. The page still holds what it held. Not to
+ * be answered by anything that runs or switches a vCPU.
+ */
+// @ts-ignore: decorator
+@external("env", "firstWrite")
+export declare function firstWrite(page: u32): void;
+
 /** A rare event worth a line in the log; `kind` is one of TRACE_*, a and b depend on it. */
 // @ts-ignore: decorator
 @external("env", "trace")

@@ -8,5 +8,5 @@ export {
 } from './debug';
 
 export { initialize, powerOn, run, stepInstruction, switchTo } from './cpu';
-export { selectTables, asidChanged, regionsChanged, tlbiAll } from './mmu';
+export { selectTables, asidChanged, regionsChanged, tlbiAll, withholdWrites } from './mmu';
 export { flushDecoded } from './page';

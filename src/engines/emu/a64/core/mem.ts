@@ -5,7 +5,9 @@ import { checkWatchpoint, watchAddress } from './debug';
 import {
   CPU_ID, EL, MAILBOX, SCTLR_EL1, TLB_DATA, TLB_USER, WALK_DEVICE, WALK_PA, WATCH_ACTIVE,
 } from './layout';
-import { ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, dataCached, fault, fill, physical, translate } from './mmu';
+import {
+  ACCESS_READ, ACCESS_WRITE, FSC_ALIGNMENT, beforeStore, dataCached, fault, fill, physical, translate,
+} from './mmu';
 import { syncClock } from './clock';
 
 /** Linear address of the TLB entry for `va`. */
@@ -25,6 +27,14 @@ export function readHit(entry: u32, va: u64, size: u64): bool {
 @inline
 export function writeHit(entry: u32, va: u64, size: u64): bool {
   return (va ^ load<u64>(entry, 8)) < 4097 - size;
+}
+
+/**
+ * Whether the entry's translation allows a write. Its write tag may be withheld all the same, until the page's first store
+ * (mmu.ts, written pages).
+ */
+function writable(entry: u32, va: u64, size: u64): bool {
+  return load<u32>(entry, 28) != 0 && readHit(entry, va, size);
 }
 
 /** Linear address of `va` by an entry that hit. */
@@ -129,21 +139,31 @@ export function slowLoad(va: u64, size: u32, table: u32): u64 {
   const pa = load<u64>(0, WALK_PA);
   const host = physical(pa, size, false);
   if (host == 0) return deviceRead(pa, size);
-  if (load<u32>(0, WALK_DEVICE) == 0 && dataCached()) fill(table, va);
+  if (load<u32>(0, WALK_DEVICE) == 0 && dataCached()) fill(table, va, false);
   return loadHost(host, size);
 }
 
 /** A store of 1, 2, 4 or 8 bytes that missed the TLB, crosses a page or touches a device. See slowLoad(). */
 export function slowStore(va: u64, size: u32, value: u64, table: u32): void {
+  const e = tlbEntry(table, va);
+  if (!writable(e, va, size)) return walkedStore(va, size, value, table);
+  const host = hostAddress(e, va);
+  beforeStore(host);
+  store<u64>(e, load<u64>(e), 8);
+  storeHost(host, size, value);
+}
+
+function walkedStore(va: u64, size: u32, value: u64, table: u32): void {
   if (!permitted(va, size, ACCESS_WRITE, table == load<u32>(0, TLB_USER))) return;
   if ((u32(va) & 0xfff) + size > 0x1000) {
-    for (let i: u32 = 0; i < size; i++) slowStore(va + i, 1, value >> (i << 3), table);
+    for (let i: u32 = 0; i < size; i++) walkedStore(va + i, 1, value >> (i << 3), table);
     return;
   }
   const pa = load<u64>(0, WALK_PA);
   const host = physical(pa, size, true);
   if (host == 0) return deviceWrite(pa, size, value & (size == 8 ? ~(<u64>0) : (<u64>1 << (size << 3)) - 1));
-  if (load<u32>(0, WALK_DEVICE) == 0 && dataCached()) fill(table, va);
+  if (load<u32>(0, WALK_DEVICE) == 0 && dataCached()) fill(table, va, true);
+  beforeStore(host);
   storeHost(host, size, value);
 }
 
@@ -152,7 +172,7 @@ export function slowStore(va: u64, size: u32, value: u64, table: u32): void {
  * nothing when one of them cannot be done. False: FAULT is set.
  */
 export function probeWrite(va: u64, size: u32, table: u32): bool {
-  if (writeHit(tlbEntry(table, va), va, size)) return true;
+  if (writable(tlbEntry(table, va), va, size)) return true;
   const user = table == load<u32>(0, TLB_USER);
   if (!translate(va, ACCESS_WRITE, user, false)) return false;
   // FAR is the lowest address that faults.
@@ -166,8 +186,7 @@ export function probeWrite(va: u64, size: u32, table: u32): bool {
  * (D17.2.37), and translation comes before watchpoints for both of them.
  */
 export function probeAtomic(va: u64, size: u32, table: u32): bool {
-  const e = tlbEntry(table, va);
-  if (readHit(e, va, size) && writeHit(e, va, size)) return true;
+  if (writable(tlbEntry(table, va), va, size)) return true;
   const user = table == load<u32>(0, TLB_USER);
   return translate(va, ACCESS_READ, user, false) && translate(va, ACCESS_WRITE, user, false) &&
     !watched(va, size, false, user, false) && !watched(va, size, true, user, false);
@@ -178,10 +197,11 @@ export function probeAtomic(va: u64, size: u32, table: u32): bool {
  * take; FAR is the address that the instruction names.
  */
 export function slowZero(va: u64, table: u32): void {
-  const user = table == load<u32>(0, TLB_USER);
-  if (!translateAligned(va, ACCESS_WRITE, user, false)) return;
   const block = va & ~(<u64>63);
-  if (watched(block, 64, true, user, false)) return;
+  if (!writable(tlbEntry(table, block), block, 64)) {
+    const user = table == load<u32>(0, TLB_USER);
+    if (!translateAligned(va, ACCESS_WRITE, user, false) || watched(block, 64, true, user, false)) return;
+  }
   for (let i: u64 = 0; i < 64; i += 8) slowStore(block + i, 8, 0, table);
 }
 

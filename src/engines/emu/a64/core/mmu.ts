@@ -6,16 +6,22 @@
  * three sets of rights that one translation can give: EL1, EL1 with PSTATE.PAN set, EL0. An entry is 32 bytes:
  *
  *   +0 read tag   +8 write tag   +16 execute tag   (u64, a page's virtual address)   +24 addend (u32)
+ *   +28 whether the translation allows stores (u32)
  *
  * An access of n bytes hits when (va ^ tag) < 4097 - n, which is also the test for crossing the page; its bytes are at
  * linear address u32(va) + addend. The tag that never matches in entry i is page i ^ 1. Only normal memory has read
  * and write tags: Device memory takes the slow path, where alignment is checked.
+ *
+ * Written pages. While TRACKING is set, an entry gets its write tag only by a store: the first one to a page misses, and
+ * beforeStore() notes the page. Whoever collects takes the write tags away again. What the translation allows stays in the
+ * entry, so that a store whose tag is withheld walks no table: a guest sees the same TLB with tracking and without.
  */
 import { EC_DABORT_LOWER, EC_IABORT_LOWER, raiseAbort } from './exception';
+import { firstWrite } from './host';
 import {
-  CORE_TLBS, CPU_COUNT, CPU_ID, CPU_TLB_SIZE, EL, MAIR_EL1, PAGE_OPS, PAN, REGIONS, REGION_COUNT, REGION_SIZE,
-  SCTLR_EL1, TCR_EL1, TLB_BANK, TLB_DATA, TLB_USER, TTBR0_EL1, TTBR1_EL1, WALK_BLOCK, WALK_DEVICE, WALK_PA, WALK_RIGHTS,
-  WATCH_ACTIVE,
+  CORE_TLBS, CPU_COUNT, CPU_ID, CPU_TLB_SIZE, EL, MAIR_EL1, PAGE_OPS, PAN, PROTECTED, RAM, REGIONS, REGION_COUNT,
+  REGION_SIZE, SCTLR_EL1, TCR_EL1, TLB_BANK, TLB_DATA, TLB_USER, TRACKING, TTBR0_EL1, TTBR1_EL1, WALK_BLOCK, WALK_DEVICE,
+  WALK_PA, WALK_RIGHTS, WATCH_ACTIVE, WRITTEN,
 } from './layout';
 
 const BANKS: u32 = 16;
@@ -391,9 +397,10 @@ export function dataCached(): bool {
 
 /**
  * Enters the translation that WALK_* hold for the page of `va` into `table`. Only memory gets in; Device memory only
- * for execution (with the MMU off, code is fetched from it all the same).
+ * for execution (with the MMU off, code is fetched from it all the same). `forStore`: for a store that beforeStore() has
+ * noted or is about to note.
  */
-export function fill(table: u32, va: u64): void {
+export function fill(table: u32, va: u64, forStore: bool): void {
   const page = va & ~(<u64>0xfff);
   const host = physical(load<u64>(0, WALK_PA) & ~(<u64>0xfff), 4096, false);
   if (host == 0) return;
@@ -409,10 +416,45 @@ export function fill(table: u32, va: u64): void {
   const entry = table + (i << 5);
   const none = <u64>(i ^ 1) << 12;
   store<u64>(entry, (rights & EL1_R) != 0 ? page : none);
-  store<u64>(entry, (rights & EL1_W) != 0 ? page : none, 8);
+  const writable = (rights & EL1_W) != 0;
+  store<u64>(entry, writable && (forStore || load<u32>(0, TRACKING) == 0) ? page : none, 8);
   store<u64>(entry, (rights & EL1_X) != 0 ? page : none, 16);
   store<u32>(entry, host - <u32>page, 24);
+  store<u32>(entry, u32(writable), 28);
   store<u32>(bank + BANK_USED, load<u32>(bank + BANK_USED) | (1 << t));
   const block = load<u64>(0, WALK_BLOCK);
   if (block != 0) noteBlock(bank, va, block);
+}
+
+/**
+ * Every store to memory comes by here unless its write tag hits: notes that the page at linear address `host` is written, and
+ * tells the host of the first time, before it happens.
+ */
+export function beforeStore(host: u32): void {
+  if (load<u32>(0, TRACKING) == 0) return;
+  const page = (host - <u32>RAM) >> 12;
+  const at = page >> 3;
+  const bit: u32 = 1 << (page & 7);
+  // Again, if the host has protected the page anew meanwhile.
+  for (let p = <u32>load<u8>(at, PROTECTED); (p & bit) != 0; p = <u32>load<u8>(at, PROTECTED)) {
+    store<u8>(at, p & ~bit, PROTECTED);
+    firstWrite(page);
+  }
+  store<u8>(at, <u32>load<u8>(at, WRITTEN) | bit, WRITTEN);
+}
+
+/** Takes the write tags from all TLBs: the next store to each page is noted. */
+export function withholdWrites(): void {
+  const n = load<u32>(0, CPU_COUNT);
+  for (let c: u32 = 0; c < n; c++) {
+    for (let b: u32 = 0; b < BANKS; b++) {
+      const bank = bankAddress(c, b);
+      const used = load<u32>(bank + BANK_USED);
+      for (let t: u32 = 0; t < 3; t++) {
+        if ((used & (1 << t)) == 0) continue;
+        const table = bank + t * TABLE_SIZE;
+        for (let i: u32 = 0; i < 1024; i++) store<u64>(table + (i << 5), <u64>(i ^ 1) << 12, 8);
+      }
+    }
+  }
 }

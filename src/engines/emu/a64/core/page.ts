@@ -85,7 +85,7 @@ export function enterPage(va: u64): u32 {
       fault(va, ACCESS_EXECUTE, false, FSC_EXTERNAL);
       return 0;
     }
-    fill(table, va);
+    fill(table, va, false);
   }
   const page = decodedPage(host);
   store<u32>(0, page, PAGE_OPS);
