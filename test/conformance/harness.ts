@@ -23,7 +23,7 @@ import {
   SIGTRAP,
 } from '../../scripts/vectors/record.ts';
 import * as L from '../../src/engines/emu/a64/core/layout.ts';
-import { type CoreExports, createCore } from '../../src/engines/emu/a64/core-instance.ts';
+import { type Core, type CoreExports, createCore } from '../../src/engines/emu/a64/core-instance.ts';
 
 /** What a block left behind, with the exception that ended it. */
 export interface CoreResult extends Result {
@@ -63,6 +63,7 @@ export const exceptionClass = (esr: bigint) => Number((esr >> 26n) & 63n);
 
 /** The core with a bare guest. */
 export class CoreHarness implements Executor {
+  readonly core: Core;
   readonly view: DataView;
   private readonly exports: CoreExports;
   private readonly ram: Uint8Array;
@@ -88,6 +89,7 @@ export class CoreHarness implements Executor {
         trace: nothing,
       },
     });
+    this.core = core;
     this.view = core.view;
     this.exports = core.exports;
     this.ram = core.ram;

@@ -57,6 +57,7 @@ export interface MmioAccess {
 }
 
 export class Guest {
+  readonly memory: WebAssembly.Memory;
   readonly view: DataView;
   readonly exports: Exports;
   readonly ram: DataView;
@@ -66,11 +67,14 @@ export class Guest {
   calls: number[] = [];
   timerLines: number[] = [];
   pmuLines: number[] = [];
+  /** The core's call before the first store to a page that is protected. */
+  onFirstWrite: (page: number) => void = () => undefined;
   /** Called by setTimerLines and setPmuLine, for those who wire them to an interrupt. */
   onLine: () => void = () => undefined;
 
   constructor(options: { readonly cpus?: number } = {}) {
-    const memory = new WebAssembly.Memory({ initial: (L.RAM + RAM_SIZE) / 65536, maximum: 65536, shared: true });
+    this.memory = new WebAssembly.Memory({ initial: (L.RAM + RAM_SIZE) / 65536, maximum: 65536, shared: true });
+    const { memory } = this;
     this.view = new DataView(memory.buffer);
     this.ram = new DataView(memory.buffer, L.RAM, RAM_SIZE);
     const at = (hi: number, lo: number) => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
@@ -86,6 +90,7 @@ export class Guest {
         this.mmio.push({ pa: at(hi, lo), size, value });
         return 1;
       },
+      firstWrite: (page: number) => this.onFirstWrite(page),
       hypercall: (_cpu: number, imm: number) => {
         if (imm === STOP) this.setU32(L.POWER, L.POWER_OFF);
         else this.calls.push(imm);

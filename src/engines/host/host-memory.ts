@@ -15,12 +15,18 @@ const ZEROS = new Uint8Array(PIECE);
  * compress or merge pages.
  */
 export function hostMemory(): HostMemory {
-  return loadAddon().addon === undefined ? withoutAddon : withAddon(host());
+  return loadAddon().addon === undefined ? memoryWithoutAddon : memoryWithAddon(host());
 }
 
-const withoutAddon: HostMemory = { available: false, discard: makeZero, keepFromChildren: () => undefined };
+/** Where there is no addon. */
+export const memoryWithoutAddon: HostMemory = {
+  available: false,
+  discard: makeZero,
+  keepFromChildren: () => undefined,
+};
 
-function withAddon(addon: Addon): HostMemory {
+/** By the addon's madvise(). */
+export function memoryWithAddon(addon: Pick<Addon, 'madvise' | 'pageSize'>): HostMemory {
   const page = addon.pageSize();
   return {
     available: true,

@@ -2,9 +2,14 @@ import type { DirtySink } from '../../../memory/pin-types.ts';
 import type { Gpa } from '../../../memory/types.ts';
 import type { WriteTracker } from '../../engine.ts';
 import { PAGE_BITS_SIZE, PROTECTED, TRACKING, WRITTEN } from './core/layout.ts';
-import type { Core } from './core-instance.ts';
+import type { Core, CoreExports } from './core-instance.ts';
 
 const PAGE = 4096;
+
+/** What the tracker needs of the core. */
+export type TrackedCore = Pick<Core, 'memory' | 'view' | 'ram'> & {
+  readonly exports: Pick<CoreExports, 'withholdWrites'>;
+};
 
 /** Somebody who wants to know before a page of RAM changes. */
 interface Protector {
@@ -18,7 +23,7 @@ interface Protector {
  * first store does (core/mmu.ts). Of the machine's thread.
  */
 export class CoreWriteTracker implements WriteTracker {
-  readonly #core: Core;
+  readonly #core: TrackedCore;
   readonly #ramBase: Gpa;
   /** A bit for each page of RAM, which is a multiple of 64 KiB: no byte has any left over. */
   readonly #written: Uint8Array;
@@ -26,7 +31,7 @@ export class CoreWriteTracker implements WriteTracker {
   readonly #protectors = new Set<Protector>();
   #logging = false;
 
-  constructor(core: Core, ramBase: Gpa) {
+  constructor(core: TrackedCore, ramBase: Gpa) {
     this.#core = core;
     this.#ramBase = ramBase;
     this.#written = new Uint8Array(core.memory.buffer, WRITTEN, core.ram.length / PAGE / 8);
