@@ -31,6 +31,13 @@ const CODES: Readonly<Record<ErrorCode, number>> = {
   ERR_NETWORK: EXIT.host,
   ERR_DEVICE: EXIT.usage,
   ERR_PCI_SLOT: EXIT.usage,
+  ERR_PIN_INVALID: EXIT.fault,
+  ERR_PIN_PERMISSION: EXIT.fault,
+  ERR_PIN_FAULT: EXIT.fault,
+  ERR_PIN_UNSUPPORTED: EXIT.host,
+  ERR_PIN_OVERFLOW: EXIT.fault,
+  ERR_MEMLOCK_LIMIT: EXIT.host,
+  ERR_PINNED: EXIT.host,
   ERR_INTERNAL: EXIT.fault,
 };
 

@@ -27,6 +27,13 @@ export type ErrorCode =
   | 'ERR_NETWORK'
   | 'ERR_DEVICE'
   | 'ERR_PCI_SLOT'
+  | 'ERR_PIN_INVALID'
+  | 'ERR_PIN_PERMISSION'
+  | 'ERR_PIN_FAULT'
+  | 'ERR_PIN_UNSUPPORTED'
+  | 'ERR_PIN_OVERFLOW'
+  | 'ERR_MEMLOCK_LIMIT'
+  | 'ERR_PINNED'
   | 'ERR_INTERNAL';
 
 /** Options of a {@link VmError}: what to do about it, what caused it, and machine-readable details. */
