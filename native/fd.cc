@@ -207,15 +207,17 @@ const Advice kAdvice[] = {
 };
 
 /**
- * madvise(view, offset, length, advice): about [offset, offset + length) of the view's bytes, whole pages of the host. `advice`
- * is one of the names above.
+ * madvise(view, offset, length, advice): about [offset, offset + length) of the view's bytes, whole pages of the host.
+ * `advice` is one of the names above.
  */
 Napi::Value Madvise(Info info) {
   Napi::Env env = info.Env();
   Bytes b = BytesOf(env, info[0], "view");
   auto offset = static_cast<size_t>(Whole(info, 1, "offset", 0, INT64_C(1) << 53));
   auto length = static_cast<size_t>(Whole(info, 2, "length", 0, INT64_C(1) << 53));
-  if (offset > b.length || length > b.length - offset) throw Napi::RangeError::New(env, "madvise: length is out of range");
+  if (offset > b.length || length > b.length - offset) {
+    throw Napi::RangeError::New(env, "madvise: length is out of range");
+  }
   if (!info[3].IsString()) throw Napi::TypeError::New(env, "advice must be a string");
   std::string name = info[3].As<Napi::String>().Utf8Value();
   const Advice* advice = nullptr;
@@ -234,7 +236,9 @@ Napi::Value Madvise(Info info) {
 }
 
 /** pageSize() => bytes of a page of the host. */
-Napi::Value PageSize(Info info) { return Napi::Number::New(info.Env(), static_cast<double>(::sysconf(_SC_PAGESIZE))); }
+Napi::Value PageSize(Info info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(::sysconf(_SC_PAGESIZE)));
+}
 
 /** A host address with the buffer that it points into, kept alive. */
 struct Address {

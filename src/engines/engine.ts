@@ -57,18 +57,19 @@ export interface Vcpu {
 export interface HostMemory {
   /** Whether {@link discard} gives memory back to the host. If not, it only makes zeros. */
   readonly available: boolean;
-  /** [offset, offset + length) of `bytes` reads as zeros from here on, and uses no memory of the host until it is written. */
+  /** [offset, offset + length) of `bytes` reads as zeros from here on; its memory goes back if {@link available}. */
   discard(bytes: Uint8Array, offset: number, length: number): void;
   /** Child processes get no copy of `bytes`, whole pages of the host. Nothing happens where the host cannot. */
   keepFromChildren(bytes: Uint8Array): void;
 }
 
-/** Which pages of RAM the vCPUs write. Its methods are the machine's thread's to call, between two steps or from an exit. */
+/** Which pages of RAM the vCPUs write. Called on the machine's thread, between two steps or from an exit. */
 export interface WriteTracker extends DirtySource {
   /**
-   * Calls `beforeWrite` once for each page of RAM, before a vCPU writes it or {@link Engine.discard} gives it back, with its
-   * guest-physical address and a length in bytes (several pages may come in one call); until the result is disposed. The old
-   * contents are still there during the call. It must not throw, run a vCPU, or wait.
+   * Until the result is disposed, calls `beforeWrite` once for each page of RAM before a vCPU writes it or
+   * {@link Engine.discard} gives it back, with its guest-physical address and a length in bytes: several pages may come
+   * in one call. The old contents are still there then. It must not throw, run a vCPU, or wait. What devices write is
+   * not seen here: they say so to the memory.
    */
   protect(beforeWrite: (base: Gpa, length: number) => void): Disposable;
 }
@@ -95,8 +96,8 @@ export interface Engine extends AsyncDisposable {
   /** Clock time at which a timer of an idle guest fires; Infinity when only an outside event can wake it. */
   idleUntilNs(): number;
   /**
-   * Gives the memory of [base, base + length) back to the host: it reads as zeros from here on, for everybody, and comes back
-   * page by page where it is written. For {@link writeTracker} the range has been written.
+   * Gives the memory of [base, base + length) back to the host: it reads as zeros from here on, for everybody, and
+   * comes back page by page where it is written. For {@link writeTracker} the range has been written.
    * @param base of RAM, as the length in bytes a multiple of 4096.
    * @throws VmError ERR_GUEST_ADDRESS for anything else.
    */

@@ -1,4 +1,4 @@
-// Guest memory and the system: what is discarded goes back, and no child process gets a copy. By RSS, of Linux with the addon.
+// Guest memory and the system: what is discarded goes back, and no child process gets a copy. By RSS, on Linux.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -57,8 +57,8 @@ function mapping(bytes: Uint8Array): string {
 }
 
 /**
- * Starts a Node and returns, in bytes, its RSS as it reads it itself, and the largest that its process ever had: between
- * fork and exec that is what the fork copied (exec_mmap() of the kernel hands the maximum on).
+ * Starts a Node and returns, in bytes, its RSS as it reads it itself, and the largest that its process ever had:
+ * between fork and exec that is what the fork copied (exec_mmap() of the kernel hands the maximum on).
  */
 function child(): { readonly now: number; readonly ever: number } {
   const script = `

@@ -10,9 +10,8 @@ const ZEROS = new Uint8Array(PIECE);
 /**
  * What this host can do with guest RAM: with the addon, give it back to the system and keep it from child processes.
  *
- * Without the addon discard() makes zeros and nothing else. Nothing in Node or V8 returns part of a buffer: only dropping
- * all of it does, and guest RAM is one WebAssembly.Memory that never shrinks. Zeros are at least cheap for those hosts that
- * compress or merge pages.
+ * Without the addon discard() makes zeros and nothing else: nothing in Node or V8 gives part of a buffer back, and
+ * guest RAM is one WebAssembly.Memory that never shrinks. Zeros are at least cheap for hosts that compress or merge pages.
  */
 export function hostMemory(): HostMemory {
   return loadAddon().addon === undefined ? memoryWithoutAddon : memoryWithAddon(host());

@@ -79,7 +79,7 @@ export class A64Engine implements Engine {
     this.#hostMemory = options.hostMemory;
     this.#ramBase = options.ramBase;
     this.returnsMemory = options.hostMemory.available;
-    // All of it is one private mapping: without this a fork copies the entries of its page tables, and pinned pages themselves.
+    // It is private memory: a fork would copy its page tables, and whole pages that are pinned (pinning, section 3).
     options.hostMemory.keepFromChildren(new Uint8Array(this.#core.memory.buffer));
     this.memory = createGuestMemory([
       { base: options.ramBase, size: options.ramBytes, kind: 'ram', bytes: this.#core.ram },

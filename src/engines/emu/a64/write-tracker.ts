@@ -19,8 +19,8 @@ interface Protector {
 }
 
 /**
- * Which pages of RAM the vCPUs write. The core notes them where a store misses the TLB, and while anybody tracks, every page's
- * first store does (core/mmu.ts). Of the machine's thread.
+ * Which pages of RAM the vCPUs write. The core notes them where a store misses the TLB, and while anybody tracks, every
+ * page's first store does (core/mmu.ts). For the machine's thread only.
  */
 export class CoreWriteTracker implements WriteTracker {
   readonly #core: TrackedCore;

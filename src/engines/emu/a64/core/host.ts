@@ -44,8 +44,8 @@ export declare function mmioWrite(cpu: u32, paHi: u32, paLo: u32, size: u32): i3
 export declare function hypercall(cpu: u32, imm: u32): void;
 
 /**
- * A vCPU is about to write page `page` behind RAM, whose bit in PROTECTED was set. The page still holds what it held. Not to
- * be answered by anything that runs or switches a vCPU.
+ * A vCPU is about to write page `page` from RAM on, whose bit in PROTECTED was set. It still holds what it held.
+ * The host must not run or switch a vCPU meanwhile.
  */
 // @ts-ignore: decorator
 @external("env", "firstWrite")

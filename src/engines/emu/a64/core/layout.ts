@@ -162,7 +162,7 @@ export const CPU_COUNT = 0xa06c; // u32
 export const STOP = 0xa070; // u32: non-zero makes run() return EXIT_STOP
 export const KICK = 0xa074; // u32: any thread sets it (atomically) to end the running slice early
 export const GIC_SYSREGS = 0xa078; // u32: 1 = the machine has a GICv3 CPU interface
-/** u32: non-zero = stores are tracked: the TLBs give no right to write before the first store to a page. */
+/** u32: non-zero = stores are tracked: no TLB has a write tag before the first store to a page. */
 export const TRACKING = 0xa07c;
 export const REGION_COUNT = 0xa080; // u32
 export const REGIONS = 0xa090; // MAX_REGIONS x { base u64, size u64, host u32, flags u32 (bit 0: read-only) }
@@ -176,9 +176,9 @@ export const PAGE_MAP = 0x0110_0000;
 export const PAGE_MAP_SIZE = 0x0040_0000;
 export const DECODED = 0x0150_0000;
 export const DECODED_END = 0x0558_0000;
-/** Bit n: while tracking, page n behind RAM has been written; the host clears it. 128 KiB reach over what a Wasm memory can hold. */
+/** Bit n: while tracking, page n from RAM on has been written; the host clears it. 128 KiB are enough for 4 GiB. */
 export const WRITTEN = 0x0558_0000;
-/** Bit n: the host wants firstWrite(n) before page n behind RAM is written. */
+/** Bit n: the host wants firstWrite(n) before page n from RAM on is written. */
 export const PROTECTED = 0x055a_0000;
 export const PAGE_BITS_SIZE = 0x0002_0000;
 export const RAM = 0x0560_0000;

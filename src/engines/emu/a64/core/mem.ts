@@ -30,8 +30,8 @@ export function writeHit(entry: u32, va: u64, size: u64): bool {
 }
 
 /**
- * Whether the entry's translation allows a write. Its write tag may be withheld all the same, until the page's first store
- * (mmu.ts, written pages).
+ * Whether the entry's translation allows a write. Its write tag may be withheld all the same, until the page's first
+ * store (mmu.ts, written pages).
  */
 function writable(entry: u32, va: u64, size: u64): bool {
   return load<u32>(entry, 28) != 0 && readHit(entry, va, size);

@@ -12,16 +12,17 @@
  * linear address u32(va) + addend. The tag that never matches in entry i is page i ^ 1. Only normal memory has read
  * and write tags: Device memory takes the slow path, where alignment is checked.
  *
- * Written pages. While TRACKING is set, an entry gets its write tag only by a store: the first one to a page misses, and
- * beforeStore() notes the page. Whoever collects takes the write tags away again. What the translation allows stays in the
- * entry, so that a store whose tag is withheld walks no table: a guest sees the same TLB with tracking and without.
+ * Written pages. While TRACKING is set, an entry gets its write tag only by a store: the first one to a page misses,
+ * and beforeStore() notes the page. Whoever collects takes the write tags away again. What the translation allows stays
+ * in the entry, so that a store whose tag is withheld walks no table: a guest sees the same TLB with tracking and
+ * without.
  */
 import { EC_DABORT_LOWER, EC_IABORT_LOWER, raiseAbort } from './exception';
 import { firstWrite } from './host';
 import {
   CORE_TLBS, CPU_COUNT, CPU_ID, CPU_TLB_SIZE, EL, MAIR_EL1, PAGE_OPS, PAN, PROTECTED, RAM, REGIONS, REGION_COUNT,
-  REGION_SIZE, SCTLR_EL1, TCR_EL1, TLB_BANK, TLB_DATA, TLB_USER, TRACKING, TTBR0_EL1, TTBR1_EL1, WALK_BLOCK, WALK_DEVICE,
-  WALK_PA, WALK_RIGHTS, WATCH_ACTIVE, WRITTEN,
+  REGION_SIZE, SCTLR_EL1, TCR_EL1, TLB_BANK, TLB_DATA, TLB_USER, TRACKING, TTBR0_EL1, TTBR1_EL1, WALK_BLOCK,
+  WALK_DEVICE, WALK_PA, WALK_RIGHTS, WATCH_ACTIVE, WRITTEN,
 } from './layout';
 
 const BANKS: u32 = 16;
@@ -397,8 +398,8 @@ export function dataCached(): bool {
 
 /**
  * Enters the translation that WALK_* hold for the page of `va` into `table`. Only memory gets in; Device memory only
- * for execution (with the MMU off, code is fetched from it all the same). `forStore`: for a store that beforeStore() has
- * noted or is about to note.
+ * for execution (with the MMU off, code is fetched from it all the same). `forStore`: for a store, which
+ * beforeStore() notes.
  */
 export function fill(table: u32, va: u64, forStore: bool): void {
   const page = va & ~(<u64>0xfff);
@@ -427,8 +428,8 @@ export function fill(table: u32, va: u64, forStore: bool): void {
 }
 
 /**
- * Every store to memory comes by here unless its write tag hits: notes that the page at linear address `host` is written, and
- * tells the host of the first time, before it happens.
+ * Every store to memory comes by here unless its write tag hits: notes that the page at linear address `host` is
+ * written, and tells a host that asked before it happens.
  */
 export function beforeStore(host: u32): void {
   if (load<u32>(0, TRACKING) == 0) return;
