@@ -141,7 +141,8 @@ describe('written pages', () => {
             g.take(DATA);
           }
           tracker.start();
-          written();
+          // Loads and fetches leave nothing to collect, and no tag that would hide the store.
+          if (before === 'a store') written();
           g.store64(DATA + 0x80, 0x55n);
           at(source, DATA + 0x80);
           expect([source, before, g.load64(DATA + 0x80)]).not.toEqual([source, before, 0x55n]);
