@@ -36,7 +36,8 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   vmm: ['machine', 'pci', 'util'],
   images: ['util', 'firmware'],
-  cli: ['vmm', 'images', 'util'],
+  bench: ['memory', 'util'],
+  cli: ['vmm', 'images', 'bench', 'util'],
   'index.ts': ['vmm'],
 };
 

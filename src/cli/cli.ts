@@ -1,10 +1,12 @@
 import { constants } from 'node:os';
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { type CreateOptions, OPTION_NAMES, VmError } from '../vmm/index.ts';
+import type { BenchPinFlags } from './bench.ts';
 import { EXIT } from './exit-codes.ts';
 import { addVmFlags } from './flags.ts';
 import type { ImagesCommandOptions } from './images.ts';
 import { Output } from './output.ts';
+import type { PinsCommandOptions } from './pins.ts';
 import { PLUG_OPTIONS } from './plug.ts';
 import type { PullCommandOptions } from './pull.ts';
 
@@ -92,6 +94,16 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
       await (await import('./lspci.ts')).lspci(name, flags);
     });
 
+  program
+    .command('pins')
+    .argument('[name]', 'name of the VM, if several run')
+    .description("show who holds which part of a running VM's memory, for how long")
+    .option('--svg <file>', 'write a picture of the memory to a file')
+    .option('--json', 'as one line of JSON')
+    .action(async (name: string | undefined, flags: PinsCommandOptions) => {
+      await (await import('./pins.ts')).pins(name, flags);
+    });
+
   const plug = program
     .command('plug')
     .argument('[name]', 'name of the VM, if several run')
@@ -141,6 +153,26 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
     .option('--json', 'JSON lines on stdout')
     .action(async (flags: ImagesCommandOptions) => {
       await (await import('./images.ts')).images(flags);
+    });
+
+  program
+    .command('bench')
+    .addArgument(new Argument('<what>', 'what to measure').choices(['pin']))
+    .description('measure what pins of guest memory cost on this host, as the gup_test of Linux does')
+    .option('-u, --get-fast', 'GET_FAST: borrows')
+    .option('-a, --pin-fast', 'PIN_FAST: short pins')
+    .option('-L, --pin-longterm', 'PIN_LONGTERM: long-term pins')
+    .option('-U, --get-basic', 'GET_BASIC: borrows, and a check that no page is pinned')
+    .option('-b, --pin-basic', 'PIN_BASIC: short pins, and a check that every page is pinned')
+    .option('-m, --memory <mib>', 'memory, MiB (default: 128)')
+    .option('-n, --pages <count>', 'pages of each call (default: 1)')
+    .option('-r, --repeats <count>', 'passes over the memory (default: 1)')
+    .option('-w, --write', 'with FOLL_WRITE')
+    .option('-H, --huge', 'whole blocks of 2 MiB: 512 pages a call, or a multiple with -n')
+    .option('-j, --threads <count>', 'threads on the same memory (default: 1)')
+    .option('--json', 'JSON lines on stdout')
+    .action(async (_what: string, flags: BenchPinFlags) => {
+      await (await import('./bench.ts')).benchPin(flags);
     });
 
   program

@@ -19,6 +19,7 @@ import { hostMemory } from '../engines/host/host-memory.ts';
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
+import { PinTable } from '../memory/pin-table.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import type { PciRootPort } from '../pci/root-port.ts';
@@ -39,8 +40,12 @@ import type {
   MachineConfig,
   MachineEvents,
   MachineInfo,
+  MemoryMap,
+  PinReport,
 } from './machine.ts';
+import { memlockBytes } from './memlock.ts';
 import { PciRoot } from './pci-root.ts';
+import { memoryMap, pinReport } from './pin-report.ts';
 
 /** The guest's system counter: 62.5 MHz, 16 ns a tick, as on QEMU's board. */
 const COUNTER_HZ = 62_500_000;
@@ -69,6 +74,7 @@ export class ArmVirt implements Machine {
   readonly #config: MachineConfig;
   readonly #events: MachineEvents;
   readonly #engine: A64Engine;
+  readonly #pins: PinTable;
   readonly #bus: AddressBus;
   readonly #hypercalls = createHypercallBus();
   readonly #gic: InterruptController & CpuInterface;
@@ -101,6 +107,7 @@ export class ArmVirt implements Machine {
           ? { kind: 'virtual', clock: createVirtualClock({ startWall: VIRTUAL_EPOCH }) }
           : { kind: 'host', clock: createHostClock() },
     });
+    this.#pins = this.#createPins();
     this.kickWord = this.#engine.kickWord;
     this.#mpidrs = this.#engine.vcpus.map(v => this.#engine.mpidr(v.id) & 0xff_00ff_ffffn);
     this.#bus = createAddressBus({ onUnhandled: a => this.#onUnhandled(a.address, a.size, a.value) });
@@ -157,6 +164,7 @@ export class ArmVirt implements Machine {
   step(): 'yield' | 'idle' | 'stopped' {
     if (this.#ended) return 'stopped';
     this.#stepping = true;
+    this.#pins.nowNs = this.#engine.clock.nowNs();
     this.#engine.clock.runDue();
     const result = this.#engine.step(STEP_NS);
     this.#uart.flush();
@@ -230,6 +238,14 @@ export class ArmVirt implements Machine {
 
   pci(): PciFunctionInfo[] {
     return this.#pci.report();
+  }
+
+  pins(): PinReport {
+    return pinReport(this.#pins, this.#engine.clock.nowNs(), this.#config.pinLimitBytes);
+  }
+
+  memoryMap(): MemoryMap {
+    return memoryMap(this.#pins, this.#engine.memory.regions);
   }
 
   async plug(device: DeviceConfig): Promise<void> {
@@ -332,6 +348,33 @@ export class ArmVirt implements Machine {
       await d.close?.();
     }
     this.#flash?.close();
+    this.#reportLeaks();
+  }
+
+  /** PIN-5: with every device closed nobody has a reason to hold memory. */
+  #reportLeaks(): void {
+    const leaks = this.#pins.leaks();
+    if (leaks.length === 0) return;
+    const { pinAcquired: acquired, pinReleased: released } = this.#pins.stats();
+    const holders = leaks.map(l => `${l.owner} (${l.pages} pages)`).join(', ');
+    this.#events.log(`guest memory is still pinned at the end, by ${holders}: a defect of that device`);
+    this.#events.report?.({ type: 'pins-leaked', acquired, released, leaks });
+  }
+
+  #createPins(): PinTable {
+    const { pinLimitBytes } = this.#config;
+    const memlock = memlockBytes();
+    const table = new PinTable({
+      memory: this.#engine.memory,
+      limits: {
+        ...(pinLimitBytes === undefined ? {} : { longtermBytes: pinLimitBytes }),
+        ...(memlock === undefined ? {} : { memlockBytes: memlock }),
+      },
+      discardBytes: (base, length) => this.#engine.discard(base, length),
+    });
+    // vCPUs write without pins.
+    table.dirty.addSource(this.#engine.writeTracker);
+    return table;
   }
 
   /** Engine internals for tests and debuggers. */
@@ -375,6 +418,7 @@ export class ArmVirt implements Machine {
     const { cpus, seed, clock, virtio = 'modern' } = this.#config;
     return {
       memory: this.#engine.memory,
+      pins: this.#pins,
       slots: this.#engine.slots,
       clock: this.#deviceClock(),
       events: this.#events,

@@ -133,6 +133,8 @@ class Runner {
       case 'info':
       case 'memoryHash':
       case 'pci':
+      case 'pins':
+      case 'memoryMap':
       case 'balloon':
         value = machine[q.what]();
         break;

@@ -1,10 +1,14 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
+import type { PinLeak } from '../memory/pin-types.ts';
 import type { BarMove } from '../pci/bar-mapper.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import type { InlineConfig } from './inline-protocol.ts';
+import type { MemoryMap, PinReport } from './pin-report.ts';
 
 export type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
+export type { PinInfo, PinLeak, PinStats } from '../memory/pin-types.ts';
+export type { MemoryCell, MemoryMap, MemoryMapRegion, PinReport } from './pin-report.ts';
 
 /**
  * The seam between a machine (buses, devices, engine) and what drives it: machine-worker.ts inside the VM's Worker,
@@ -117,6 +121,8 @@ export interface MachineConfig {
   readonly virtio?: 'modern' | 'transitional';
   /** How guests reach configuration space; default 'ecam'. */
   readonly pciHost?: 'ecam' | 'cam';
+  /** Bytes that devices may pin long-term; left out: as many as there are. */
+  readonly pinLimitBytes?: number;
 }
 
 /** What a machine tells its driver; all of it is called on the machine's thread, during create() or step(). */
@@ -143,6 +149,14 @@ export type MachineReport =
       readonly name: string;
       readonly message: string;
       readonly stack: string | undefined;
+    }
+  /** The machine's devices are closed and somebody still holds guest memory: a defect of that device (PIN-5). */
+  | {
+      readonly type: 'pins-leaked';
+      /** Base pages so far. */
+      readonly acquired: number;
+      readonly released: number;
+      readonly leaks: readonly PinLeak[];
     }
   /** A port of the host leads into the guest. */
   | { readonly type: 'forward'; readonly name: string; readonly forward: ForwardConfig };
@@ -191,6 +205,10 @@ export interface Machine {
   info(): MachineInfo;
   /** Every function of the PCI bus. */
   pci(): PciFunctionInfo[];
+  /** Who holds guest memory now. */
+  pins(): PinReport;
+  /** The same as a map; looks at every page. */
+  memoryMap(): MemoryMap;
   /**
    * Plugs a device into a free slot of a running machine.
    * @throws VmError ERR_PCI_SLOT without one; what the device's host side says.

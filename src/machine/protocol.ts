@@ -10,6 +10,8 @@ import type {
   MachineConfig,
   MachineInfo,
   MachineReport,
+  MemoryMap,
+  PinReport,
 } from './machine.ts';
 
 /** What the Worker is started with (`workerData`). */
@@ -34,7 +36,7 @@ export type ToWorker =
 
 /** What a Vm may ask of its machine; the answers are {@link Answers}. */
 export type Question =
-  | { readonly what: 'info' | 'memoryHash' | 'pci' | 'balloon' }
+  | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' }
   | { readonly what: 'plug'; readonly device: DeviceConfig }
   | { readonly what: 'unplug'; readonly name: string }
   // The ports of these are to be transferred.
@@ -49,6 +51,8 @@ export interface Answers {
   readonly info: MachineInfo;
   readonly memoryHash: string;
   readonly pci: readonly PciFunctionInfo[];
+  readonly pins: PinReport;
+  readonly memoryMap: MemoryMap;
   readonly plug: undefined;
   readonly unplug: undefined;
   readonly vsockConnect: undefined;

@@ -14,7 +14,20 @@ export {
   type PciDeviceSpec,
 } from '../machine/device-kit.ts';
 export { type HostProbe, probeHost } from '../machine/host.ts';
-export type { BalloonStatistics, ExitReason, MachineInfo, MachineReport, VcpuInfo } from '../machine/machine.ts';
+export type {
+  BalloonStatistics,
+  ExitReason,
+  MachineInfo,
+  MachineReport,
+  MemoryCell,
+  MemoryMap,
+  MemoryMapRegion,
+  PinInfo,
+  PinLeak,
+  PinReport,
+  PinStats,
+  VcpuInfo,
+} from '../machine/machine.ts';
 export type { BarInfo, PciFunctionInfo, VectorInfo } from '../pci/report.ts';
 export { type ErrorCode, VmError, type VmErrorOptions } from '../util/errors.ts';
 export type { VmBalloon } from './balloon.ts';
@@ -31,6 +44,7 @@ export {
   type ShareOptions,
 } from './device-options.ts';
 export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
+export type { VmMemory } from './memory.ts';
 export {
   DEFAULT_PARAMS,
   MAX_EMULATED_RAM,

@@ -44,6 +44,8 @@ export interface VmOptions extends DeviceOptions {
   slots?: number | undefined;
   /** `'transitional'`: disks, networks, rng and balloon have the interface of before virtio 1.0, too. Default `'modern'`. */
   virtio?: 'modern' | 'transitional' | undefined;
+  /** How much of the guest's memory devices may pin long-term: `'256M'` or bytes. Default: all of it, any number of times. */
+  pinLimit?: string | number | undefined;
 }
 
 /** {@link VmOptions} checked, with every default filled in. */
@@ -67,6 +69,8 @@ export interface ResolvedOptions {
   readonly slots: number;
   readonly virtio: 'modern' | 'transitional';
   readonly pciHost: 'ecam' | 'cam';
+  /** Bytes; undefined: no limit. */
+  readonly pinLimit: number | undefined;
 }
 
 /** What can be traced. */
@@ -117,6 +121,8 @@ const specs = (v: unknown) => {
   return (Array.isArray(v) ? v.every(one) : one(v)) ? undefined : 'must be a text or an object, or a list of them';
 };
 const flag = (v: unknown) => (typeof v === 'boolean' ? undefined : 'must be true or false');
+const size = (v: unknown) =>
+  typeof v === 'string' || typeof v === 'number' ? undefined : 'must be a size such as 512M';
 const string = (v: unknown) => (typeof v === 'string' ? undefined : 'must be a string');
 const file = (v: unknown) =>
   (typeof v === 'string' && v !== '') || v instanceof Uint8Array ? undefined : 'must be a path or a Uint8Array';
@@ -149,7 +155,7 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     description: 'guest RAM (default: 512M)',
     short: 'm',
     value: 'size',
-    check: v => (typeof v === 'string' || typeof v === 'number' ? undefined : 'must be a size such as 512M'),
+    check: size,
   },
   cpus: { description: 'vCPUs, 1 to 8 (default: 1)', short: 'c', value: 'count', kind: 'number', check: whole(1, 8) },
   engine: { description: 'auto, kvm or emu (default: auto)', value: 'kind', check: oneOf('auto', 'kvm', 'emu') },
@@ -241,6 +247,11 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     value: 'interface',
     check: oneOf('modern', 'transitional'),
   },
+  pinLimit: {
+    description: 'guest memory that devices may pin long-term (default: no limit)',
+    value: 'size',
+    check: size,
+  },
 };
 
 /** Names of all options, in the order of the help. */
@@ -293,6 +304,7 @@ export function resolveOptions(options: unknown): ResolvedOptions {
     slots: o.slots ?? DEFAULT_SLOTS,
     pciHost: o.pciHost ?? 'ecam',
     virtio: o.virtio ?? 'modern',
+    pinLimit: o.pinLimit === undefined ? undefined : parseSize(o.pinLimit, 'pinLimit'),
   };
 }
 

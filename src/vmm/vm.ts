@@ -18,6 +18,7 @@ import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
 import { checkLinuxFits, readGuestFile } from './files.ts';
 import { type InlineHost, placeDevices } from './inline-devices.ts';
+import { VmMemory } from './memory.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
 import { VmPci } from './pci.ts';
 import type { StreamHost } from './port-stream.ts';
@@ -60,6 +61,8 @@ export interface VmEvents {
   'bar-moved': [move: Extract<MachineReport, { type: 'bar-moved' }>];
   /** A device's own code threw; the device answers nothing any more, the VM lives. */
   'device-failed': [failure: Extract<MachineReport, { type: 'device-failed' }>];
+  /** The VM has ended and a device still holds guest memory: a defect of that device. */
+  'pins-leaked': [leaked: Extract<MachineReport, { type: 'pins-leaked' }>];
   /** A port of the host leads into the guest. */
   forward: [forward: Extract<MachineReport, { type: 'forward' }>];
 }
@@ -98,6 +101,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   readonly pci: VmPci;
   /** Sockets between the host and the guest. */
   readonly vsock: VmVsock;
+  /** The guest's memory: who holds what of it. */
+  readonly memory: VmMemory;
   /** The guest's memory balloon. */
   readonly balloon: VmBalloon;
 
@@ -140,6 +145,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.name = options.name;
     this.pci = new VmPci((q, transfer) => this.#askLiving(q, transfer), options.devices, this.#inlineHost);
     this.vsock = new VmVsock(this.#streams);
+    this.memory = new VmMemory(this.#streams.ask);
     this.balloon = new VmBalloon(this.#streams.ask);
     this.#worker = worker;
     this.#wake = wake;
@@ -434,6 +440,9 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
       case 'device-failed':
         this.emit(event.type, event);
         break;
+      case 'pins-leaked':
+        this.emit(event.type, event);
+        break;
       case 'forward':
         this.emit(event.type, event);
         break;
@@ -535,6 +544,7 @@ async function makeConfig(
     pciSlots: o.slots,
     pciHost: o.pciHost,
     virtio: o.virtio,
+    ...(o.pinLimit === undefined ? {} : { pinLimitBytes: o.pinLimit }),
   };
   return { config, transfer };
 }

@@ -1,3 +1,5 @@
+import type { PinTable } from '../../memory/pin-table.ts';
+import type { PinTable } from '../../memory/pin-table.ts';
 import type { GuestMemory, MemorySlots } from '../../memory/types.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import type { Clock } from '../../time/types.ts';
@@ -9,6 +11,8 @@ import type { VsockPorts } from './vsock.ts';
 /** What the machine gives to those that build its devices. */
 export interface DeviceEnvironment {
   readonly memory: GuestMemory;
+  /** Who holds what of the memory. */
+  readonly pins: PinTable;
   readonly slots: MemorySlots;
   readonly clock: Clock;
   readonly events: MachineEvents;

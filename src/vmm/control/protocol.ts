@@ -9,6 +9,8 @@ import { VmError } from '../../util/errors.ts';
 /** A question. */
 export type ControlRequest =
   | { readonly verb: 'info' | 'lspci' | 'stop' }
+  /** With `map`, the answer has a map of memory, too. */
+  | { readonly verb: 'pins'; readonly map: boolean }
   | { readonly verb: 'plug'; readonly device: Readonly<Record<string, unknown>> }
   | { readonly verb: 'unplug'; readonly name: string };
 
@@ -35,14 +37,15 @@ export function parseRequest(line: string): ControlRequest {
   } catch {
     throw new VmError('ERR_USAGE', 'control: a request is one JSON object on a line');
   }
-  const { verb, device, name } = (typeof r === 'object' && r !== null ? r : {}) as Record<string, unknown>;
+  const { verb, device, name, map } = (typeof r === 'object' && r !== null ? r : {}) as Record<string, unknown>;
   if (verb === 'info' || verb === 'lspci' || verb === 'stop') return { verb };
+  if (verb === 'pins') return { verb, map: map === true };
   if (verb === 'plug' && typeof device === 'object' && device !== null) {
     return { verb, device: device as Record<string, unknown> };
   }
   if (verb === 'unplug' && typeof name === 'string') return { verb, name };
   throw new VmError('ERR_USAGE', `control: no such request: ${line.slice(0, 100)}`, {
-    hint: 'verbs are info, lspci, stop, plug (with device) and unplug (with name)',
+    hint: 'verbs are info, lspci, pins, stop, plug (with device) and unplug (with name)',
   });
 }
 

@@ -94,6 +94,12 @@ async function act(vm: Vm, r: ControlRequest): Promise<unknown> {
       return { pid: process.pid, ...(await vm.info()) };
     case 'lspci':
       return await vm.pci.list();
+    case 'pins':
+      return {
+        ...(await vm.memory.report()),
+        name: vm.name,
+        ...(r.map ? { map: await vm.memory.map() } : {}),
+      };
     case 'stop':
       return { reason: (await vm.stop()).reason };
     case 'plug':
