@@ -386,6 +386,17 @@ export class PinTable implements P.Pins {
     return others === 0 ? own : [...own, { owner: 'other threads', pages: others }];
   }
 
+  /** Devices of the host that hold pins now: what they may write cannot be stopped. */
+  passthroughOwners(): string[] {
+    return this.#owners.filter(o => o.passthrough && o.acquired !== o.released).map(o => o.name);
+  }
+
+  /** The host itself is about to write [base, base + length), as it does when the machine is reset: as a borrow for writing. */
+  willWrite(base: Gpa, length: number): void {
+    if (this.#beforeWrites.size > 0) this.#tell(base, length);
+    this.dirty.markDirty(base, length);
+  }
+
   /** Releases all that `owner` holds on this thread: its device is gone. @returns how many pins that were. */
   releaseOwner(owner: P.PinOwner): number {
     const held = this.#slots.handles().filter(h => this.#slots.owner[this.#slots.at(h)] === owner.id);

@@ -40,6 +40,9 @@ export const emulated: PinBackend = (options = {}) => {
   return { table, memory, discarded };
 };
 
+/** All there are, for describe.each(). */
+export const PIN_BACKENDS: readonly (readonly [string, PinBackend])[] = [['emulated memory', emulated]];
+
 /** Code and errno of the VmError that `f` throws. */
 export function refusal(f: () => unknown): string {
   try {
