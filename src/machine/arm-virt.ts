@@ -129,7 +129,7 @@ export class ArmVirt implements Machine {
     this.#map(ARM_VIRT.pl031, this.#rtc);
     this.#pci = new PciRoot({
       bus: this.#bus,
-      memory: this.#engine.memory,
+      pins: this.#pins,
       slots: this.#engine.slots,
       interrupts: this.#gic,
       events,

@@ -6,6 +6,7 @@ export {
   type DeviceBar,
   type DeviceDma,
   type DeviceVector,
+  type DmaPin,
   definePciDevice,
   type PciDevice,
   type PciDeviceBar,

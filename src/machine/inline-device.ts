@@ -22,7 +22,7 @@ import {
 import type { MachineEvents } from './machine.ts';
 
 /** What a {@link RemoteProgram} needs of its machine. */
-export type InlineEnvironment = Pick<DeviceEnvironment, 'memory' | 'clock'> & {
+export type InlineEnvironment = Pick<DeviceEnvironment, 'pins' | 'clock'> & {
   readonly slots?: MemorySlots;
   readonly events: Pick<MachineEvents, 'wake'>;
 };
@@ -72,8 +72,10 @@ class RemoteProgram implements DeviceProgram {
   }
 
   start(): void {
-    const { regions } = this.#env.memory;
-    this.#port.postMessage({ type: 'attach', regions, memories: this.#function.memories } satisfies ToProgram);
+    const { pins } = this.#env;
+    const { regions } = pins.memory;
+    const { memories } = this.#function;
+    this.#port.postMessage({ type: 'attach', regions, pins: pins.share(), memories } satisfies ToProgram);
     this.#ask(SETUP);
   }
 

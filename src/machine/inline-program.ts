@@ -2,9 +2,11 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { AccessSize } from '../bus/types.ts';
 import type { PciDeviceDefinition } from '../devices/kit/definition.ts';
+import type { DmaPort } from '../devices/kit/dma.ts';
 import { type DeviceFailure, RunningProgram } from '../devices/kit/program.ts';
 import { createGuestMemory } from '../memory/guest-memory.ts';
-import type { GuestMemory } from '../memory/types.ts';
+import { PinTable } from '../memory/pin-table.ts';
+import { FOLL_LONGTERM, FOLL_PIN, FOLL_WRITE, type PinErrno } from '../memory/pin-types.ts';
 import {
   type FromProgram,
   Mailbox,
@@ -37,7 +39,8 @@ export class InlineProgram {
   readonly #options: InlineProgramOptions;
   readonly #mailbox: Mailbox;
   readonly #timers = new Map<number, () => void>();
-  #memory: GuestMemory = createGuestMemory([]);
+  /** This thread's; attached before the program starts, and until the Worker closes the port. */
+  #pins: PinTable | undefined;
   #memories: ReadonlyMap<number, Uint8Array> = new Map();
   #program: RunningProgram | undefined;
   #nextTimer = 1;
@@ -48,10 +51,11 @@ export class InlineProgram {
     options.port.on('message', (m: ToProgram) => {
       if (m === null) this.#answer();
       else {
-        this.#memory = createGuestMemory(m.regions);
+        this.#pins = new PinTable({ memory: createGuestMemory(m.regions), state: m.pins });
         this.#memories = m.memories;
       }
     });
+    options.port.on('close', () => this.#pins?.detach());
     // The VM's Worker keeps the process alive, or nothing does.
     options.port.unref();
   }
@@ -110,13 +114,7 @@ export class InlineProgram {
         asynchronous: false,
         trigger: vector => this.#post({ type: 'trigger', vector }),
         setIntx: level => this.#post({ type: 'intx', level }),
-        dma: (address, length, access, use) =>
-          mailbox.whileMaster(() => {
-            const bytes = this.#reach(address, length, access);
-            if (bytes !== undefined) return use(bytes);
-            this.#post({ type: 'masterAborted' });
-            return undefined;
-          }),
+        dma: this.#dmaPort(),
         configRead: (offset, size) => {
           if (size === 4) return config.getUint32(offset, true);
           return size === 2 ? config.getUint16(offset, true) : config.getUint8(offset);
@@ -133,11 +131,37 @@ export class InlineProgram {
     );
   }
 
-  /** As PciFunction.dma(): one region of memory, no writes into ROM. */
-  #reach(address: number, length: number, access: 'r' | 'w'): Uint8Array | undefined {
-    const { regions } = this.#memory;
-    const rom = regions.some(r => r.kind === 'rom' && address < r.base + r.size && address + length > r.base);
-    return access === 'w' && rom ? undefined : this.#memory.view(address, length);
+  /** What DmaGate is to a program in the Worker, over this thread's own table of pins. */
+  #dmaPort(): DmaPort {
+    const mailbox = this.#mailbox;
+    const pins = this.#pins!;
+    const owner = pins.owner(`${this.#options.name} DMA`);
+    const refused = (why: PinErrno | undefined) => {
+      if (why === 'EFAULT' || why === 'EPERM') this.#post({ type: 'masterAborted' });
+    };
+    return {
+      get mayMaster() {
+        return mailbox.mayMaster;
+      },
+      borrow: (address, length, access, use) =>
+        mailbox.whileMaster(() => {
+          const bytes = pins.borrow(address, length, access);
+          if (bytes !== undefined) return use(bytes);
+          refused(pins.lastErrno);
+          return undefined;
+        }),
+      pin: (address, length, access, longterm) => {
+        const flags = FOLL_PIN | (access === 'w' ? FOLL_WRITE : 0) | (longterm ? FOLL_LONGTERM : 0);
+        const handle = mailbox.whileMaster(() => {
+          const pinned = pins.tryPin(address, length, flags, owner);
+          if (pinned === 0) refused(pins.lastErrno);
+          return pinned;
+        });
+        return handle ?? 0;
+      },
+      view: handle => pins.view(handle),
+      unpin: handle => pins.unpin(handle),
+    };
   }
 
   #after(ns: number, f: () => void): Disposable {

@@ -4,6 +4,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { PciDeviceSpec } from '../devices/kit/definition.ts';
+import type { PinTableState } from '../memory/shared-state.ts';
 import type { Region } from '../memory/types.ts';
 
 /** A device whose program stays on the user's thread, as the Worker gets it. `port` has to be transferred. */
@@ -22,6 +23,8 @@ export type ToProgram =
   | {
       readonly type: 'attach';
       readonly regions: readonly Region[];
+      /** The program has a table of pins of its own, which shares this. */
+      readonly pins: PinTableState;
       /** Bytes of the BARs of memory. */
       readonly memories: ReadonlyMap<number, Uint8Array>;
     };
@@ -121,6 +124,11 @@ export class Mailbox {
     this.#doubles[1] = value;
     Atomics.store(this.#words, STATE, ANSWERED);
     Atomics.notify(this.#words, STATE);
+  }
+
+  /** Whether the program may reach memory, at this moment. */
+  get mayMaster(): boolean {
+    return Atomics.load(this.#words, MASTER) === 1;
   }
 
   /** Runs `use` while the program may reach memory; otherwise gives undefined. */

@@ -1,7 +1,8 @@
 import { createAddressBus } from '../bus/address-bus.ts';
 import type { AddressBus } from '../bus/types.ts';
 import type { InterruptController } from '../irq/types.ts';
-import type { GuestMemory, MemorySlots } from '../memory/types.ts';
+import type { PinTable } from '../memory/pin-table.ts';
+import type { MemorySlots } from '../memory/types.ts';
 import { BarMapper } from '../pci/bar-mapper.ts';
 import { PciBridge } from '../pci/bridge.ts';
 import { PciFunction } from '../pci/function.ts';
@@ -16,7 +17,7 @@ import type { MachineEvents } from './machine.ts';
 /** What arm-virt connects its host bridge to. */
 export interface PciRootOptions {
   readonly bus: AddressBus;
-  readonly memory: GuestMemory;
+  readonly pins: PinTable;
   readonly slots: MemorySlots;
   readonly interrupts: InterruptController;
   readonly events: MachineEvents;
@@ -37,7 +38,7 @@ export class PciRoot {
   readonly slots: PciSlots;
   readonly #mapper: BarMapper;
 
-  constructor({ bus, memory, slots, interrupts, events, access, pciSlots, trace }: PciRootOptions) {
+  constructor({ bus, pins, slots, interrupts, events, access, pciSlots, trace }: PciRootOptions) {
     const io = createAddressBus();
     const { pciEcam, pciIo, pciMem32, pciMem64 } = ARM_VIRT;
     this.#mapper = new BarMapper({
@@ -55,7 +56,7 @@ export class PciRoot {
     const line = (n: number) => interrupts.line(ARM_VIRT_SPI.pciIntx + n);
     this.host = new PciHost({
       mapper: this.#mapper,
-      memory,
+      pins,
       interrupts,
       intx: [line(0), line(1), line(2), line(3)],
       ...(trace ? { trace: (text: string) => events.trace?.(text) } : {}),

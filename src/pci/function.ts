@@ -1,5 +1,4 @@
 import type { AccessSize } from '../bus/types.ts';
-import type { Gpa, GuestMemory } from '../memory/types.ts';
 import { type BarSpec, type BarWindow, checkBars, decodeBars, defineBars } from './bar.ts';
 import type { PciBus } from './bus.ts';
 import { installCapabilities } from './capabilities.ts';
@@ -8,6 +7,7 @@ import { MsiCapability } from './caps/msi.ts';
 import { MsixCapability } from './caps/msix.ts';
 import { PmCapability } from './caps/pm.ts';
 import { ConfigSpace } from './config-space.ts';
+import { DmaGate, type DmaMemory } from './dma.ts';
 import * as R from './regs.ts';
 
 /** What a function is made of. */
@@ -32,12 +32,12 @@ export interface PciFunctionSpec {
   readonly reset?: () => void | Promise<void>;
   /** Told when the function may no longer use guest memory, before that takes effect (COMMAND.MASTER, D3hot, unplug). */
   readonly masterChanged?: (allowed: boolean) => void;
+  /** The function has left its bus, perhaps without a reset before. */
+  readonly detached?: () => void;
 }
 
 /** What the PCI host does for a function that is on one of its buses. */
-export interface FunctionHost {
-  /** The guest's RAM, for DMA. */
-  readonly memory: GuestMemory;
+export interface FunctionHost extends DmaMemory {
   /** Live windows of `f`, or of functions below it, may have changed. */
   decodeChanged(f: PciFunction): void;
   /** The wire of INTx: level after masking. */
@@ -59,6 +59,8 @@ const COMMAND_WRITABLE =
 export class PciFunction implements CapabilityHost {
   readonly name: string;
   readonly config = new ConfigSpace();
+  /** The function's way into guest RAM. */
+  readonly dma = new DmaGate(this);
   readonly bars: readonly BarSpec[];
   readonly capabilities: readonly Capability[];
   readonly interruptPin: number;
@@ -135,18 +137,6 @@ export class PciFunction implements CapabilityHost {
   /** Live windows by the bytes; none in D3hot (PM-1). Bridges above and apertures are not looked at. */
   decode(): BarWindow[] {
     return (this.pm?.awake ?? true) ? decodeBars(this.config, this.bars) : [];
-  }
-
-  /**
-   * Guest RAM for DMA without a copy: `length` bytes at `a`. undefined when the function may not master the bus, when the range
-   * is not wholly in one region of memory, or for a write into ROM. The view must not be kept beyond the request that it is for.
-   */
-  dma(a: Gpa, length: number, access: 'r' | 'w'): Uint8Array | undefined {
-    if (!this.mayMaster) return undefined;
-    const memory = this.#host!.memory;
-    const bytes = memory.view(a, length);
-    if (bytes === undefined || access === 'r') return bytes;
-    return memory.regions.some(r => r.kind === 'rom' && a < r.base + r.size && a + length > r.base) ? undefined : bytes;
   }
 
   /** The level that the device wants on its INTx pin. INTX_DISABLE, MSI, MSI-X and D3hot keep it off the wire (CMD-4, MSI-3). */
@@ -234,6 +224,7 @@ export class PciFunction implements CapabilityHost {
     this.bus = bus;
     this.devfn = devfn;
     this.#host = host;
+    this.dma.connect(host);
     this.config.reset();
     for (const c of this.capabilities) {
       c.reset?.();
@@ -251,6 +242,7 @@ export class PciFunction implements CapabilityHost {
     this.#host = undefined;
     this.masterChanged();
     this.bus = undefined;
+    this.#spec.detached?.();
   }
 
   #defineHeader(): void {

@@ -193,10 +193,10 @@ test('CMD-2: without MASTER there is neither DMA nor a message', () => {
   rig.write(f, at + 4, MSI_ADDRESS);
   rig.write(f, at + 2, 1, 2);
   msi.trigger(0);
-  expect([rig.messages.length, f.mayMaster, f.dma(RAM_BASE, 4, 'r')]).toEqual([0, false, undefined]);
+  expect([rig.messages.length, f.mayMaster, f.dma.borrow(RAM_BASE, 4, 'r')]).toEqual([0, false, undefined]);
   rig.command(f, R.COMMAND_MASTER);
   msi.trigger(0);
-  expect([rig.messages.length, f.mayMaster, f.dma(RAM_BASE, 4, 'w')?.length]).toEqual([1, true, 4]);
+  expect([rig.messages.length, f.mayMaster, f.dma.borrow(RAM_BASE, 4, 'w')?.length]).toEqual([1, true, 4]);
   rig.command(f, 0);
   expect(told).toEqual([true, false]);
 });
@@ -206,12 +206,12 @@ test('CMD-2: DMA stays inside of one region, and out of ROM when it writes', () 
   const f = rig.add();
   rig.command(f, R.COMMAND_MASTER);
   const end = RAM_BASE + RAM_SIZE;
-  expect(f.dma(end - 8, 8, 'w')?.length).toBe(8);
-  expect(f.dma(end - 8, 9, 'r')).toBeUndefined();
-  expect(f.dma(2 ** 52, 1, 'r')).toBeUndefined();
-  expect(f.dma(0, 16, 'r')?.length).toBe(16);
-  expect(f.dma(0, 16, 'w')).toBeUndefined();
-  f.dma(RAM_BASE, 1, 'w')![0] = 0x42;
+  expect(f.dma.borrow(end - 8, 8, 'w')?.length).toBe(8);
+  expect(f.dma.borrow(end - 8, 9, 'r')).toBeUndefined();
+  expect(f.dma.borrow(2 ** 52, 1, 'r')).toBeUndefined();
+  expect(f.dma.borrow(0, 16, 'r')?.length).toBe(16);
+  expect(f.dma.borrow(0, 16, 'w')).toBeUndefined();
+  f.dma.borrow(RAM_BASE, 1, 'w')![0] = 0x42;
   expect(rig.ram.u8(RAM_BASE)).toBe(0x42);
 });
 

@@ -1,18 +1,19 @@
 import type { AccessSize, BusDevice } from '../bus/types.ts';
 import type { InterruptController, InterruptLine } from '../irq/types.ts';
-import type { GuestMemory } from '../memory/types.ts';
+import type { PinTable } from '../memory/pin-table.ts';
 import { VmError } from '../util/errors.ts';
 import type { BarMapper, Reach } from './bar-mapper.ts';
 import { PciBridge } from './bridge.ts';
 import { PciBus } from './bus.ts';
 import { describeWrite } from './describe.ts';
 import type { FunctionHost, PciFunction } from './function.ts';
+import { PinWaiters } from './pin-waiters.ts';
 
 /** Options of {@link PciHost}. */
 export interface PciHostOptions {
   readonly mapper: BarMapper;
-  /** The guest's RAM, for DMA. */
-  readonly memory: GuestMemory;
+  /** The guest's memory for DMA: who holds what of it. */
+  readonly pins: PinTable;
   readonly interrupts: InterruptController;
   /** INTA to INTD of device 0 of the root bus; the others are rotated (PCI-to-PCI Bridge 1.2 section 9.1). */
   readonly intx: readonly [InterruptLine, InterruptLine, InterruptLine, InterruptLine];
@@ -29,7 +30,8 @@ const ALL_ONES = 0xffff_ffff;
  */
 export class PciHost implements FunctionHost {
   readonly root = new PciBus(undefined);
-  readonly memory: GuestMemory;
+  readonly pins: PinTable;
+  readonly waiters = new PinWaiters();
   /** ECAM: bus << 20 | device << 15 | function << 12 | register; 1 MiB for each bus. */
   readonly ecam: BusDevice;
   /** CAM: the same with 256 bytes for each function, 64 KiB for each bus. */
@@ -43,7 +45,7 @@ export class PciHost implements FunctionHost {
 
   constructor(options: PciHostOptions) {
     this.#options = options;
-    this.memory = options.memory;
+    this.pins = options.pins;
     this.ecam = this.#window('PCIe ECAM', 12);
     this.cam = this.#window('PCI CAM', 8);
   }
@@ -126,8 +128,7 @@ export class PciHost implements FunctionHost {
   signalMsi(f: PciFunction, address: number, data: number): void {
     if (this.#options.interrupts.signalMsi({ address, data, deviceId: f.requesterId })) return;
     // A message is a memory write: where no controller listens it goes to RAM, if there is some.
-    if (this.memory.view(address, 4) !== undefined && f.dma(address, 4, 'w') !== undefined)
-      this.memory.setU32(address, data);
+    if (f.dma.borrow(address, 4, 'w') !== undefined) this.pins.memory.setU32(address, data);
   }
 
   configWritten(f: PciFunction, offset: number, size: AccessSize, value: number): void {

@@ -11,6 +11,8 @@ export class FakeQueue implements VirtQueue {
   readonly #available: Chain[] = [];
   /** Returned requests in the order of their return. */
   readonly pushed: Pushed[] = [];
+  /** Requests whose memory the device has let go of before it returned them. */
+  readonly unpinned: Chain[] = [];
   /** How often the device interrupted the driver. */
   interrupts = 0;
   driverNotifications = true;
@@ -29,6 +31,10 @@ export class FakeQueue implements VirtQueue {
 
   pop(): Chain | undefined {
     return this.#available.shift();
+  }
+
+  unpin(chain: Chain): void {
+    this.unpinned.push(chain);
   }
 
   unpop(chain: Chain): void {

@@ -6,7 +6,7 @@ import type { DeviceFunction } from '../../src/devices/kit/function.ts';
 import type { DeviceFailure } from '../../src/devices/kit/program.ts';
 import type { MsiMessage } from '../../src/irq/types.ts';
 import { createGuestMemory } from '../../src/memory/guest-memory.ts';
-import type { GuestMemory } from '../../src/memory/types.ts';
+import { PinTable } from '../../src/memory/pin-table.ts';
 import { setBarAddress } from '../../src/pci/bar.ts';
 import { BarMapper } from '../../src/pci/bar-mapper.ts';
 import { PciHost } from '../../src/pci/host.ts';
@@ -18,7 +18,7 @@ export interface KitRigOptions {
   readonly options?: Record<string, unknown>;
   readonly ramBase?: number;
   /** Default: createPciDevice(). */
-  readonly create?: (env: DeviceKitEnvironment, memory: GuestMemory) => DeviceFunction;
+  readonly create?: (env: DeviceKitEnvironment, pins: PinTable) => DeviceFunction;
 }
 
 export const RAM_BASE = 0x4000_0000;
@@ -35,6 +35,7 @@ export function kitRig(
   const ioBus = createAddressBus();
   const bytes = new Uint8Array(new SharedArrayBuffer(RAM_BYTES));
   const memory = createGuestMemory([{ base: ramBase, size: RAM_BYTES, kind: 'ram', bytes }]);
+  const pins = new PinTable({ memory });
   const messages: MsiMessage[] = [];
   const wire = { level: false };
   const clock = createVirtualClock({ startWall: 0n });
@@ -47,7 +48,7 @@ export function kitRig(
   };
   const host = new PciHost({
     mapper: new BarMapper({ memory: memoryBus, io: ioBus, apertures: [MEMORY_WINDOW, IO_WINDOW] }),
-    memory,
+    pins,
     interrupts: {
       line: () => line,
       signalMsi: m => {
@@ -62,7 +63,7 @@ export function kitRig(
     intx: [line, line, line, line],
   });
   const env: DeviceKitEnvironment = { clock, log: l => lines.push(l), failed: f => failures.push(f) };
-  const f = create?.(env, memory) ?? createPciDevice(definition, env, options);
+  const f = create?.(env, pins) ?? createPciDevice(definition, env, options);
   host.add(f, { device: 1 });
   const addresses = new Map<number | 'rom', number>();
   const place = () => {
@@ -83,6 +84,7 @@ export function kitRig(
     function: f,
     host,
     memory,
+    pins,
     messages,
     wire,
     failures,

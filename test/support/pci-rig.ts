@@ -2,6 +2,7 @@ import { createAddressBus } from '../../src/bus/address-bus.ts';
 import type { AccessSize, AddressBus, BusDevice } from '../../src/bus/types.ts';
 import type { InterruptController, MsiMessage } from '../../src/irq/types.ts';
 import { createGuestMemory } from '../../src/memory/guest-memory.ts';
+import { PinTable } from '../../src/memory/pin-table.ts';
 import type { GuestMemory, MemorySlots } from '../../src/memory/types.ts';
 import type { DoorbellEvents } from '../../src/pci/bar.ts';
 import { type Aperture, BarMapper, type BarMove } from '../../src/pci/bar-mapper.ts';
@@ -45,6 +46,7 @@ export class PciRig {
     { base: RAM_BASE, size: RAM_SIZE, kind: 'ram', bytes: new Uint8Array(RAM_SIZE) },
     { base: 0, size: 0x1000, kind: 'rom', bytes: new Uint8Array(0x1000) },
   ]);
+  readonly pins = new PinTable({ memory: this.ram });
   readonly host: PciHost;
   readonly mapper: BarMapper;
   /** Messages since they were last looked at. */
@@ -72,7 +74,7 @@ export class PciRig {
     });
     this.host = new PciHost({
       mapper: this.mapper,
-      memory: this.ram,
+      pins: this.pins,
       interrupts: this.#controller(),
       intx: [wire(0), wire(1), wire(2), wire(3)],
       trace: line => this.trace.push(line),

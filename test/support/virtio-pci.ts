@@ -2,10 +2,9 @@ import { expect } from 'vitest';
 import type { AccessSize, BusDevice } from '../../src/bus/types.ts';
 import type { Chain, VirtioDevice, VirtioHost } from '../../src/devices/virtio/device.ts';
 import { createVirtioPci, type VirtioPciOptions } from '../../src/devices/virtio/pci-transport.ts';
-import { createGuestMemory } from '../../src/memory/guest-memory.ts';
 import { PciBus } from '../../src/pci/bus.ts';
 import type { FunctionHost, PciFunction } from '../../src/pci/function.ts';
-import { BASE, DESC, DEVICE, DRIVER, type Driver, PackedDriver, SplitDriver, TestRam } from './virtqueue.ts';
+import { DESC, DEVICE, DRIVER, type Driver, PackedDriver, SplitDriver, TestRam } from './virtqueue.ts';
 
 // Feature bits and status of the specification, written down once more.
 export const INDIRECT_DESC = 1n << 28n;
@@ -100,6 +99,7 @@ export class VirtioMachine {
   readonly lines: string[] = [];
   readonly f: PciFunction;
   readonly structures: BusDevice;
+  readonly bus = new PciBus(undefined);
   intx = false;
 
   constructor(
@@ -107,9 +107,10 @@ export class VirtioMachine {
     options: Partial<VirtioPciOptions> = {},
   ) {
     this.f = createVirtioPci({ device, name: 'echo0', log: line => this.lines.push(line), ...options });
-    const { bytes } = this.ram;
+    const { pins, waiters } = this.ram;
     const host: FunctionHost = {
-      memory: createGuestMemory([{ base: BASE, size: bytes.length, kind: 'ram', bytes }]),
+      pins,
+      waiters,
       decodeChanged: () => undefined,
       setIntx: (_, level) => {
         this.intx = level;
@@ -119,7 +120,7 @@ export class VirtioMachine {
       },
       configWritten: () => undefined,
     };
-    new PciBus(undefined).add(this.f, 8, host);
+    this.bus.add(this.f, 8, host);
     this.structures = this.bar(4);
     this.f.configWrite(4, 2, 7);
   }

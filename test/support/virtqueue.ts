@@ -1,6 +1,11 @@
 import type { RingLayout } from '../../src/devices/virtio/chain.ts';
 import type { GuestRam } from '../../src/devices/virtio/guest-ram.ts';
 import { Queue } from '../../src/devices/virtio/queue.ts';
+import { createGuestMemory } from '../../src/memory/guest-memory.ts';
+import { PinTable } from '../../src/memory/pin-table.ts';
+import type { PinHandle, PinLimits, PinOwner } from '../../src/memory/pin-types.ts';
+import { DmaGate } from '../../src/pci/dma.ts';
+import { PinWaiters } from '../../src/pci/pin-waiters.ts';
 
 /** Guest RAM of the tests starts here, so that address 0 is none. */
 export const BASE = 0x4000_0000;
@@ -19,12 +24,56 @@ export const INDIRECT = 4;
 export class TestRam implements GuestRam {
   readonly bytes = new Uint8Array(new SharedArrayBuffer(RAM_BYTES));
   readonly data = new DataView(this.bytes.buffer);
+  readonly pins: PinTable;
+  readonly waiters = new PinWaiters();
+  readonly #gate: DmaGate;
   allowed = true;
 
-  view(address: number, length: number): Uint8Array | undefined {
-    const at = address - BASE;
-    if (!this.allowed || at < 0 || at + length > RAM_BYTES) return undefined;
-    return this.bytes.subarray(at, at + length);
+  constructor(limits: PinLimits = {}) {
+    const memory = createGuestMemory([{ base: BASE, size: RAM_BYTES, kind: 'ram', bytes: this.bytes }]);
+    this.pins = new PinTable({ memory, limits });
+    const mayMaster = () => this.allowed;
+    this.#gate = new DmaGate({
+      get mayMaster() {
+        return mayMaster();
+      },
+    });
+    this.#gate.connect(this);
+  }
+
+  /** How many pins there are: short ones, long ones. */
+  get counts(): [short: number, long: number] {
+    const all = this.pins.pins();
+    const long = all.filter(p => p.longterm).length;
+    return [all.length - long, long];
+  }
+
+  get refused() {
+    return this.#gate.refused;
+  }
+
+  borrow(address: number, length: number, access: 'r' | 'w') {
+    return this.#gate.borrow(address, length, access);
+  }
+
+  pin(address: number, length: number, access: 'r' | 'w', owner: PinOwner, longterm?: boolean) {
+    return this.#gate.pin(address, length, access, owner, longterm);
+  }
+
+  view(handle: PinHandle) {
+    return this.#gate.view(handle);
+  }
+
+  unpin(handle: PinHandle): void {
+    this.#gate.unpin(handle);
+  }
+
+  wait(again: () => void): boolean {
+    return this.#gate.wait(again);
+  }
+
+  released(): void {
+    this.#gate.released();
   }
 
   u16(a: number): number {
@@ -255,6 +304,9 @@ export interface Rig {
   readonly driver: Driver;
   readonly failures: string[];
   interrupts: number;
+  /** Whether the queue may hope for memory that it was refused, and how often it has been told to try again. */
+  later: boolean | undefined;
+  retries: number;
 }
 
 export interface RigOptions {
@@ -274,6 +326,7 @@ export function rig({ packed, eventIdx = false, indirect = true, size = 8, ram =
     eventIdx,
     indirect,
     ram,
+    owner: ram.pins.owner('test queue 3'),
     interrupt: () => {
       r.interrupts++;
     },
@@ -282,9 +335,14 @@ export function rig({ packed, eventIdx = false, indirect = true, size = 8, ram =
       failures.push(why);
       queue.stop();
     },
+    later: () => {
+      r.later = ram.wait(() => {
+        r.retries++;
+      });
+    },
   });
   const driver = packed ? new PackedDriver(ram, layout, eventIdx) : new SplitDriver(ram, layout, eventIdx);
-  const r: Rig = { ram, layout, queue, driver, failures, interrupts: 0 };
+  const r: Rig = { ram, layout, queue, driver, failures, interrupts: 0, later: undefined, retries: 0 };
   queue.enable(layout);
   return r;
 }

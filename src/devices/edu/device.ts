@@ -1,4 +1,5 @@
 import { definePciDevice } from '../kit/definition.ts';
+import type { DmaPin } from '../kit/device.ts';
 
 /** Registers by offset in BAR 0, in the order of the interface's description (QEMU, docs/specs/edu). */
 const IDENTIFICATION = 0x00;
@@ -57,6 +58,7 @@ export const edu = definePciDevice(
     let dma = { source: 0n, destination: 0n, count: 0n, command: 0n };
     let computing: Disposable | undefined;
     let transferring: Disposable | undefined;
+    let pinned: DmaPin | undefined;
 
     const raise = (causes: number) => {
       interrupts = (interrupts | causes) >>> 0;
@@ -74,18 +76,34 @@ export const edu = definePciDevice(
       if ((status & STATUS_INTERRUPT) !== 0) raise(FACTORIAL_DONE);
     };
 
-    const transfer = () => {
-      const fromDevice = (dma.command & COMMAND_FROM_DEVICE) !== 0n;
-      const offset = (fromDevice ? dma.source : dma.destination) - BUFFER;
-      const address = (fromDevice ? dma.destination : dma.source) & mask;
-      // A range that is not in the buffer moves nothing.
-      if (offset >= 0n && offset + dma.count <= BigInt(BUFFER_BYTES)) {
-        const bytes = buffer.subarray(Number(offset), Number(offset + dma.count));
-        if (fromDevice) dev.dma.write(address, bytes);
-        else bytes.set(dev.dma.read(address, bytes.length) ?? []);
+    const fromDevice = () => (dma.command & COMMAND_FROM_DEVICE) !== 0n;
+
+    /** The engine holds on to the guest's memory from here until it is done. A range that is not in the buffer moves nothing. */
+    const start = () => {
+      const offset = bufferOffset();
+      const address = (fromDevice() ? dma.destination : dma.source) & mask;
+      if (offset >= 0n && offset + dma.count <= BigInt(BUFFER_BYTES))
+        pinned = dev.dma.pin(address, Number(dma.count), fromDevice() ? 'w' : 'r');
+      transferring = dev.after(DMA_NS, finish);
+    };
+
+    const finish = () => {
+      if (pinned !== undefined && dev.dma.allowed) {
+        const at = Number(bufferOffset());
+        const own = buffer.subarray(at, at + pinned.bytes.length);
+        if (fromDevice()) pinned.bytes.set(own);
+        else own.set(pinned.bytes);
       }
+      letGo();
       dma.command &= ~COMMAND_START;
       if ((dma.command & COMMAND_INTERRUPT) !== 0n) raise(DMA_DONE);
+    };
+
+    const bufferOffset = () => (fromDevice() ? dma.source : dma.destination) - BUFFER;
+
+    const letGo = () => {
+      pinned?.unpin();
+      pinned = undefined;
     };
 
     const dmaRegister = (offset: number): keyof typeof dma | undefined => {
@@ -100,7 +118,7 @@ export const edu = definePciDevice(
       if (register === undefined || (dma.command & COMMAND_START) !== 0n) return;
       if (register === 'command' && (value & COMMAND_START) === 0n) return;
       dma[register] = value;
-      if (register === 'command') transferring = dev.after(DMA_NS, transfer);
+      if (register === 'command') start();
     };
 
     dev.bar(0).on({
@@ -136,9 +154,11 @@ export const edu = definePciDevice(
       write64: writeDma,
     });
 
+    dev.onUnplug(letGo);
     dev.onReset(() => {
       computing?.[Symbol.dispose]();
       transferring?.[Symbol.dispose]();
+      letGo();
       liveness = factorial = status = interrupts = 0;
       dma = { source: 0n, destination: 0n, count: 0n, command: 0n };
       buffer.fill(0);

@@ -1,6 +1,7 @@
 import type { MemorySlots } from '../../memory/types.ts';
 import type { Clock } from '../../time/types.ts';
 import { deviceName, type PciDeviceDefinition } from './definition.ts';
+import type { DmaPort } from './dma.ts';
 import { DeviceFunction } from './function.ts';
 import { type DeviceFailure, RunningProgram } from './program.ts';
 
@@ -38,12 +39,7 @@ export function createPciDevice(
         asynchronous: true,
         trigger: n => f.trigger(n),
         setIntx: level => f.setIntx(level),
-        dma: (address, length, access, use) => {
-          if (!f.mayMaster) return undefined;
-          const bytes = f.dma(address, length, access);
-          if (bytes === undefined) f.masterAborted();
-          return bytes === undefined ? undefined : use(bytes);
-        },
+        dma: dmaPort(f),
         configRead: (offset, size) => f.configRead(offset, size),
         memory: bar => f.memories.get(bar)!,
         after: (ns, callback) => env.clock.at(env.clock.nowNs() + ns, callback),
@@ -57,4 +53,34 @@ export function createPciDevice(
     ),
   );
   return f;
+}
+
+/** The way of a program on this thread into guest memory. What no memory answers is a master abort. */
+function dmaPort(f: DeviceFunction): DmaPort {
+  const gate = f.dma;
+  const refused = () => {
+    if (gate.refused === 'EFAULT' || gate.refused === 'EPERM') f.masterAborted();
+  };
+  return {
+    get mayMaster() {
+      return gate.allowed;
+    },
+    borrow: (address, length, access, use) => {
+      const bytes = gate.borrow(address, length, access);
+      if (bytes !== undefined) return use(bytes);
+      refused();
+      return undefined;
+    },
+    pin: (address, length, access, longterm) => {
+      if (!gate.allowed) return 0;
+      const handle = gate.pin(address, length, access, gate.owner(`${f.name} DMA`), longterm);
+      if (handle === 0) refused();
+      return handle;
+    },
+    view: handle => gate.view(handle),
+    unpin: handle => {
+      gate.unpin(handle);
+      gate.released();
+    },
+  };
 }

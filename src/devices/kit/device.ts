@@ -34,20 +34,41 @@ export interface DeviceVector {
   trigger(): void;
 }
 
+/** Guest memory that stays where it is until the device releases it. */
+export interface DmaPin {
+  /** The guest's bytes themselves, until unpin(). The guest may change them at any moment. */
+  readonly bytes: Uint8Array;
+  /** Releases them. Again, or after a reset that has released them, it does nothing. */
+  unpin(): void;
+}
+
 /**
  * The guest's memory as a bus master reaches it. Addresses come from the guest, so none of this throws: what is refused,
  * because the guest has not enabled bus mastering or there is no RAM, gives undefined or false.
  */
 export interface DeviceDma {
+  /** Whether the guest lets the device reach its memory now. While it does not, the bytes of pins are to be left alone, too. */
+  readonly allowed: boolean;
   /** A copy of `length` bytes at a guest-physical address. */
   read(address: number | bigint, length: number): Uint8Array | undefined;
   /** Copies `bytes` to a guest-physical address. Nothing is written when not all of it is RAM. */
   write(address: number | bigint, bytes: Uint8Array): boolean;
   /**
    * The guest's bytes themselves; `access` is 'r' to read only, 'w' otherwise. The guest may change them at any moment, and
-   * they must not be used after the handler has returned: it may no longer allow it then.
+   * they must not be used after the handler has returned: by then they may be another's. {@link pin} is for that.
    */
   view(address: number | bigint, length: number, access: 'r' | 'w'): Uint8Array | undefined;
+  /**
+   * The guest's bytes for work that goes on after the handler: until unpin(), no balloon takes them, and a snapshot or fork
+   * waits for them. With `longterm` the guest decides how long that is, not a request: nobody waits then. Refused also when too
+   * much is pinned. What is left at a reset, an unplug or the device's end, and their asynchronous handlers', is released then.
+   */
+  pin(
+    address: number | bigint,
+    length: number,
+    access: 'r' | 'w',
+    options?: { readonly longterm?: boolean },
+  ): DmaPin | undefined;
 }
 
 /** What a device's program has in its hands: the `dev` of {@link definePciDevice}. */

@@ -8,4 +8,4 @@ export {
   type PciDeviceSetup,
   type PciDeviceSpec,
 } from './definition.ts';
-export type { BarHandlers, DeviceBar, DeviceDma, DeviceVector, PciDevice } from './device.ts';
+export type { BarHandlers, DeviceBar, DeviceDma, DeviceVector, DmaPin, PciDevice } from './device.ts';

@@ -1,7 +1,8 @@
 import type { AccessSize } from '../../bus/types.ts';
 import { VmError } from '../../util/errors.ts';
 import { msiVectors, type PciDeviceDefinition } from './definition.ts';
-import type { BarHandlers, DeviceBar, DeviceDma, DeviceVector, PciDevice } from './device.ts';
+import type { BarHandlers, DeviceBar, DeviceVector, PciDevice } from './device.ts';
+import { type DmaPort, ProgramDma } from './dma.ts';
 
 /** What a function needs of the program behind its registers, on whichever thread that runs. Nothing of it throws. */
 export interface DeviceProgram {
@@ -9,7 +10,8 @@ export interface DeviceProgram {
   write(bar: number, offset: number, size: AccessSize, value: number): void;
   read64(bar: number, offset: number): bigint;
   write64(bar: number, offset: number, value: bigint): void;
-  reset(): void;
+  /** A promise while the device still uses guest memory for what was before. */
+  reset(): void | Promise<void>;
   unplugged(): void;
   /** The function may master the bus from now on, or no longer. */
   masterChanged?(allowed: boolean): void;
@@ -21,11 +23,7 @@ export interface DevicePort {
   readonly name: string;
   trigger(vector: number): void;
   setIntx(level: boolean): void;
-  /**
-   * Gives `use` the guest's bytes at [address, address + length), both checked to be whole numbers; undefined when the function
-   * may not master the bus, or the range is no RAM.
-   */
-  dma<T>(address: number, length: number, access: 'r' | 'w', use: (bytes: Uint8Array) => T): T | undefined;
+  readonly dma: DmaPort;
   configRead(offset: number, size: AccessSize): number;
   /** The bytes of a BAR of memory. */
   memory(bar: number): Uint8Array;
@@ -61,12 +59,14 @@ export class RunningProgram implements DeviceProgram {
   readonly #timers = new Set<Disposable>();
   readonly #onReset: (() => void)[] = [];
   readonly #onUnplug: (() => void)[] = [];
+  readonly #dma: ProgramDma;
   #failed = false;
 
   /** Runs the setup of `definition` at once. */
   constructor(definition: PciDeviceDefinition, port: DevicePort, options: Readonly<Record<string, unknown>>) {
     this.#port = port;
     this.#name = port.name;
+    this.#dma = new ProgramDma(port.dma, line => port.log(`${port.name}: ${line}`));
     const dev = this.#context(definition, options);
     this.#run('setup', () => definition.setup(dev));
   }
@@ -129,13 +129,22 @@ export class RunningProgram implements DeviceProgram {
     this.#run(`a write of BAR ${bar}`, () => handlers.write64!(offset, value));
   }
 
-  reset(): void {
-    for (const f of this.#onReset) this.#run('a reset', f);
+  reset(): void | Promise<void> {
+    return this.#leave('a reset', this.#onReset);
   }
 
   unplugged(): void {
     this.#dropTimers();
-    for (const f of this.#onUnplug.splice(0)) this.#run('an unplug', f);
+    void this.#leave('an unplug', this.#onUnplug.splice(0));
+  }
+
+  /** Calls handlers, after which nothing that was pinned before may be left; a promise while they are at work. */
+  #leave(when: string, handlers: readonly (() => unknown)[]): void | Promise<void> {
+    const pins = this.#dma.open;
+    const busy = handlers.map(f => this.#run(when, f)).filter(isPromise);
+    const release = () => this.#dma.release(pins, when);
+    if (busy.length > 0) return Promise.allSettled(busy).then(release);
+    release();
   }
 
   #context(definition: PciDeviceDefinition, options: Readonly<Record<string, unknown>>): PciDevice {
@@ -163,7 +172,7 @@ export class RunningProgram implements DeviceProgram {
           if (!this.#failed) port.setIntx(level);
         },
       },
-      dma: this.#dma(),
+      dma: this.#dma,
       config: {
         read: (offset, size) => {
           const valid = Number.isInteger(offset) && offset >= 0 && (offset & 3) + size <= 4 && offset + size <= 4096;
@@ -198,23 +207,6 @@ export class RunningProgram implements DeviceProgram {
     };
   }
 
-  #dma(): DeviceDma {
-    const reach = <T>(a: number | bigint, length: number, access: 'r' | 'w', use: (bytes: Uint8Array) => T) => {
-      const address = Number(a);
-      const valid = Number.isSafeInteger(address) && address >= 0 && Number.isSafeInteger(length) && length >= 0;
-      return valid && !this.#failed ? this.#port.dma(address, length, access, use) : undefined;
-    };
-    return {
-      read: (a, length) => reach(a, length, 'r', bytes => new Uint8Array(bytes)),
-      view: (a, length, access) => reach(a, length, access, bytes => bytes),
-      write: (a, from) =>
-        reach(a, from.length, 'w', bytes => {
-          bytes.set(from);
-          return true;
-        }) ?? false,
-    };
-  }
-
   #after(ns: number, f: () => void): Disposable {
     if (!(ns >= 0 && ns < Number.POSITIVE_INFINITY)) {
       throw new VmError('ERR_DEVICE', `${this.#name}: a timer cannot be ${ns} ns away`, { hint: 'give 0 or more' });
@@ -232,14 +224,16 @@ export class RunningProgram implements DeviceProgram {
     };
   }
 
-  /** Calls a part of the program. */
-  #run(what: string, f: () => unknown): void {
-    if (this.#failed) return;
+  /** Calls a part of the program and gives what it returns. */
+  #run(what: string, f: () => unknown): unknown {
+    if (this.#failed) return undefined;
     try {
       const result = f();
       if (result !== undefined) this.#returned(what, result);
+      return result;
     } catch (e) {
       this.#fail(what, e);
+      return undefined;
     }
   }
 
@@ -254,6 +248,7 @@ export class RunningProgram implements DeviceProgram {
     if (this.#failed) return;
     this.#failed = true;
     this.#dropTimers();
+    this.#dma.end();
     const why = e instanceof Error ? `${e.name}: ${e.message}` : String(e);
     this.#port.failed({
       name: this.#name,

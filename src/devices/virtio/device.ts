@@ -5,7 +5,10 @@
 
 import type { AccessSize } from '../../bus/types.ts';
 
-/** A descriptor chain that the driver has made available: a request (section 2.6.4). */
+/**
+ * A descriptor chain that the driver has made available: a request (section 2.6.4). Its memory is pinned, by a short pin in its
+ * queue's name, from pop() until push(), so that a device may use it over turns of the event loop; that unpop() keeps.
+ */
 export interface Chain {
   /** Guest RAM that the device reads, in order, without a copy. */
   readonly readable: readonly Uint8Array[];
@@ -26,6 +29,11 @@ export interface VirtQueue {
    * length beyond the specification's) marks the device as needing a reset and gives undefined (section 2.1.1).
    */
   pop(): Chain | undefined;
+  /**
+   * Releases the guest memory of a popped chain before it is returned, for a device that is to do something to the pages
+   * themselves. Its arrays must not be used from here on; push() is still due.
+   */
+  unpin(chain: Chain): void;
   /** Puts the last popped chain back; the next pop() gives it again. For devices that find no room for it. */
   unpop(chain: Chain): void;
   /**
@@ -73,7 +81,8 @@ export interface VirtioDevice {
   notify(index: number): void;
   /**
    * Forgets the driver. A promise when requests still use guest memory: the transport shows the reset as unfinished until it
-   * resolves, so that the driver keeps the buffers (section 2.4.2). What was popped before must not be pushed after.
+   * resolves, so that the driver keeps the buffers (section 2.4.2), and they stay pinned. What was popped before must not be
+   * pushed after.
    */
   reset(): void | Promise<void>;
 }

@@ -2,6 +2,7 @@ import {
   DESCRIPTOR_SIZE,
   DESCRIPTOR_WORDS,
   indirectTable,
+  LATER,
   type Ring,
   RingChain,
   type RingLayout,
@@ -52,7 +53,7 @@ export class PackedRing implements Ring {
     this.#deviceEvent = new Uint32Array(device.buffer, device.byteOffset, 1);
   }
 
-  /** The ring at a place whose size and alignment are right; undefined after fail(), when it is not in memory. */
+  /** The ring at a place whose size and alignment are right; undefined after fail() or later(), when it is not in memory. */
   static at({ size, desc, driver, device }: RingLayout, o: RingOptions): PackedRing | undefined {
     const ring = ringArea(o, 'descriptor ring', desc, DESCRIPTOR_SIZE * size, 'w');
     const driverEvent = ring && ringArea(o, 'driver event suppression', driver, 4, 'r');
@@ -65,8 +66,14 @@ export class PackedRing implements Ring {
       // Something may have come before the driver could see the request for an event: it will not notify for that.
       if (!this.#requestEvent() || !this.#available()) return undefined;
     }
-    const chain = new RingChain(this);
-    if (!this.#walk(chain)) return undefined;
+    const chain = new RingChain(this, this.#o.pins);
+    const why = this.#walk(chain);
+    if (why !== undefined) {
+      chain.release();
+      if (why === LATER) this.#o.later();
+      else this.#o.fail(why);
+      return undefined;
+    }
     // Now and not when the ring is found empty: a device may stop at what the queue holds, without another look.
     this.#requestEvent();
     return chain;
@@ -132,9 +139,10 @@ export class PackedRing implements Ring {
   /**
    * Takes the chain at #next. Every descriptor is read once: the driver may be changing it. Those behind the first are not
    * asked whether they are available: the driver has made them so before the first one.
+   * @returns which rule the chain breaks, LATER, or undefined.
    */
-  #walk(chain: RingChain): boolean {
-    const { ram, indirect } = this.#o;
+  #walk(chain: RingChain): string | undefined {
+    const { indirect } = this.#o;
     const ring = this.#ring;
     let position = this.#next;
     for (let count = 1; ; count++) {
@@ -143,21 +151,18 @@ export class PackedRing implements Ring {
       const flags = word >>> 16;
       const next = (flags & VIRTQ_DESC_F_NEXT) !== 0;
       let why: string | undefined;
-      if ((flags & VIRTQ_DESC_F_INDIRECT) === 0) why = chain.add(ram, ring, at, (flags & VIRTQ_DESC_F_WRITE) !== 0);
+      if ((flags & VIRTQ_DESC_F_INDIRECT) === 0) why = chain.add(ring, at, (flags & VIRTQ_DESC_F_WRITE) !== 0);
       else if (!indirect) why = 'an indirect table, which has not been negotiated';
       else if (next || count > 1) why = 'an indirect table in a list of descriptors';
       else why = this.#addTable(chain, at);
       if (next && count === this.#size) why ??= 'a chain that does not end';
-      if (why !== undefined) {
-        this.#o.fail(why);
-        return false;
-      }
+      if (why !== undefined) return why;
       position = this.#advanced(position, 1);
       if (next) continue;
       chain.id = word & 0xffff;
       chain.descriptors = count;
       this.#next = position;
-      return true;
+      return undefined;
     }
   }
 
@@ -169,7 +174,7 @@ export class PackedRing implements Ring {
     for (let t = 0; t < table.length; t += DESCRIPTOR_WORDS) {
       const flags = table[t + 3]! >>> 16;
       if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) return 'an indirect table inside of another';
-      const why = chain.add(ram, table, t, (flags & VIRTQ_DESC_F_WRITE) !== 0);
+      const why = chain.add(table, t, (flags & VIRTQ_DESC_F_WRITE) !== 0);
       if (why !== undefined) return why;
     }
     return undefined;

@@ -61,12 +61,22 @@ export function createVirtioPci(options: VirtioPciOptions): PciFunction {
     device,
     name,
     packed: options.packed ?? true,
+    // The function needs the transport to be there first.
     ram: {
       get allowed() {
-        return f.mayMaster;
+        return f.dma.allowed;
       },
-      view: (address, length, access) => f.dma(address, length, access),
+      get refused() {
+        return f.dma.refused;
+      },
+      borrow: (address, length, access) => f.dma.borrow(address, length, access),
+      pin: (address, length, access, owner, longterm) => f.dma.pin(address, length, access, owner, longterm),
+      view: handle => f.dma.view(handle),
+      unpin: handle => f.dma.unpin(handle),
+      wait: again => f.dma.wait(again),
+      released: () => f.dma.released(),
     },
+    pinOwner: owner => f.dma.owner(owner),
     interruptQueue: index => interrupts.interruptQueue(index),
     interruptConfig: () => interrupts.interruptConfig(),
     registersReset: () => {
@@ -130,6 +140,8 @@ export function createVirtioPci(options: VirtioPciOptions): PciFunction {
     masterChanged: allowed => {
       if (allowed) transport.resume();
     },
+    // A driver cannot reach it any more; nor may it reach the driver's memory.
+    detached: () => void transport.reset(),
   });
   interrupts.connect(f);
   return f;

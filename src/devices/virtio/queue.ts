@@ -1,6 +1,9 @@
+import type { PinOwner } from '../../memory/pin-types.ts';
 import { type Ring, RingChain, type RingLayout, type RingOptions } from './chain.ts';
 import type { Chain, VirtQueue } from './device.ts';
+import type { GuestRam } from './guest-ram.ts';
 import { PACKED_ALIGNMENT, PackedRing } from './packed-ring.ts';
+import { PinList, QueuePins } from './pins.ts';
 import { SPLIT_ALIGNMENT, SplitRing } from './split-ring.ts';
 
 /** Largest virtqueue (sections 2.7 and 2.8). */
@@ -13,12 +16,23 @@ export const MAX_QUEUE_SIZE = 32768;
 const MAX_BUFFERS = 2 ** 18;
 
 /** What a {@link Queue} is made of. */
-export interface QueueOptions extends RingOptions {
+export interface QueueOptions {
   readonly index: number;
+  readonly ram: GuestRam;
+  /** Whose the pins of ring and requests are. */
+  readonly owner: PinOwner;
+  /** VIRTIO_F_INDIRECT_DESC has been negotiated. */
+  readonly indirect: boolean;
+  /** VIRTIO_F_EVENT_IDX has been negotiated. */
+  readonly eventIdx: boolean;
   /** VIRTIO_F_RING_PACKED has been negotiated. */
   readonly packed: boolean;
   /** Interrupts the driver for this queue. */
   interrupt(): void;
+  /** The driver has broken a rule: `why` is for people. The queue will be stopped. */
+  fail(why: string): void;
+  /** A request waits for memory that others have pinned. It is the device's to be told, without a notification, by and by. */
+  later(): void;
 }
 
 /** A returned chain that could not be written into the ring yet. */
@@ -28,12 +42,16 @@ interface Late {
 }
 
 /**
- * A virtqueue over guest memory, from DRIVER_OK to the device's reset. It finds its ring at the first use, keeps views of it,
- * and touches guest memory only while the device may: meanwhile pop() gives nothing, and what is pushed waits for resume().
+ * A virtqueue over guest memory, from DRIVER_OK to the device's reset. It finds its ring at the first use, pins it for long, and
+ * touches guest memory only while the device may: meanwhile pop() gives nothing, and what is pushed waits for resume(). Buffers
+ * of a request are pinned from the time that it is taken out of the ring until the device returns it.
  */
 export class Queue implements VirtQueue {
   readonly index: number;
   readonly #o: QueueOptions;
+  readonly #pins: QueuePins;
+  /** Of the ring; empty without one. */
+  readonly #areas = new PinList();
   #layout: RingLayout | undefined;
   #ring: Ring | undefined;
   /** The device has failed; nothing is done any more. */
@@ -45,13 +63,14 @@ export class Queue implements VirtQueue {
   /** Descriptors and buffers of the chains between take() and put(). */
   #descriptors = 0;
   #buffers = 0;
-  /** Chains that the device has, of this ring or one before. */
-  #held = 0;
+  /** Chains that the device has, of this ring or one before; each knows its place. */
+  readonly #held: RingChain[] = [];
   #idle: (() => void) | undefined;
 
   constructor(o: QueueOptions) {
     this.#o = o;
     this.index = o.index;
+    this.#pins = new QueuePins(o.ram, o.owner);
   }
 
   get size(): number {
@@ -74,19 +93,31 @@ export class Queue implements VirtQueue {
    * the device has none of it any more and the memory is the driver's again (section 2.6.1.1).
    */
   disable(idle: () => void): void {
-    this.#layout = this.#ring = undefined;
+    this.#layout = undefined;
+    this.#unmap();
+    for (const chain of this.#unpopped) chain.release();
     this.#unpopped = [];
     this.#late = [];
     this.#descriptors = this.#buffers = 0;
-    if (this.#held === 0) idle();
+    this.#o.ram.released();
+    if (this.#held.length === 0) idle();
     else this.#idle = idle;
   }
 
-  /** Ends all use of guest memory, for good. */
+  /** Ends all use of the ring, for good. Requests that the device has stay pinned until it returns them, or {@link letGo}. */
   stop(): void {
     this.#stopped = true;
     this.disable(() => undefined);
     this.#idle = undefined;
+  }
+
+  /** The device's reset is finished: it has forgotten what it had, and will not return it (guest reset of table 4.3: drained). */
+  letGo(): void {
+    for (const chain of this.#held.splice(0)) {
+      chain.holder = undefined;
+      chain.release();
+    }
+    this.#o.ram.released();
   }
 
   /** The device may use guest memory again: does what had to wait. */
@@ -103,16 +134,28 @@ export class Queue implements VirtQueue {
     const chain = this.#unpopped.pop() ?? this.#take();
     if (chain === undefined) return undefined;
     chain.holder = this;
-    this.#held++;
+    chain.place = this.#held.length;
+    this.#held.push(chain);
     return chain;
   }
 
   unpop(chain: Chain): void {
-    if (this.#release(chain)) this.#unpopped.push(chain);
+    if (!this.#takeBack(chain)) return;
+    if (chain.ring === this.#ring) this.#unpopped.push(chain);
+    else this.#release(chain);
+    this.#lookIdle();
+  }
+
+  unpin(chain: Chain): void {
+    if (chain instanceof RingChain && chain.holder === this) this.#release(chain);
   }
 
   push(chain: Chain, written: number): void {
-    if (!this.#release(chain)) return;
+    if (!this.#takeBack(chain)) return;
+    // Whatever becomes of the answer: the device is through with the buffers.
+    this.#release(chain);
+    this.#lookIdle();
+    if (chain.ring !== this.#ring) return;
     // More than there is room for would be a lie, and 2^32 does not fit.
     const length = Math.min(written, chain.writableLength, 0xffff_ffff);
     const ring = this.#usable();
@@ -136,17 +179,29 @@ export class Queue implements VirtQueue {
     return this.#ring !== undefined && this.#o.ram.allowed ? this.#ring : undefined;
   }
 
-  /** Takes a chain away from the device; false when the device does not have it, or when it is from before a reset. */
-  #release(chain: Chain): chain is RingChain {
+  /** Takes a chain away from the device; false when the device does not have it. */
+  #takeBack(chain: Chain): chain is RingChain {
     if (!(chain instanceof RingChain) || chain.holder !== this) return false;
     chain.holder = undefined;
-    this.#held--;
-    if (this.#held === 0 && this.#idle !== undefined) {
-      const idle = this.#idle;
-      this.#idle = undefined;
-      idle();
+    const last = this.#held.pop()!;
+    if (last !== chain) {
+      this.#held[chain.place] = last;
+      last.place = chain.place;
     }
-    return chain.ring === this.#ring;
+    return true;
+  }
+
+  /** Tells whoever has reset the queue, once the device has none of its memory any more. */
+  #lookIdle(): void {
+    if (this.#held.length > 0 || this.#idle === undefined) return;
+    const idle = this.#idle;
+    this.#idle = undefined;
+    idle();
+  }
+
+  #release(chain: RingChain): void {
+    chain.release();
+    this.#o.ram.released();
   }
 
   #take(): RingChain | undefined {
@@ -159,6 +214,7 @@ export class Queue implements VirtQueue {
       this.#o.fail(`queue ${this.index}: descriptors that are in use are offered again`);
     else if (this.#buffers > MAX_BUFFERS) this.#o.fail(`queue ${this.index}: more than ${MAX_BUFFERS} buffers in use`);
     else return chain;
+    chain.release();
     return undefined;
   }
 
@@ -171,10 +227,24 @@ export class Queue implements VirtQueue {
   #map(): Ring | undefined {
     if (this.#layout === undefined || this.#stopped) return undefined;
     const { ram, indirect, eventIdx, packed } = this.#o;
-    const options: RingOptions = { ram, indirect, eventIdx, fail: why => this.#fail(why) };
+    const options: RingOptions = {
+      ram,
+      pins: this.#pins,
+      areas: this.#areas,
+      indirect,
+      eventIdx,
+      fail: why => this.#fail(why),
+      later: () => this.#o.later(),
+    };
     this.#ring = packed ? PackedRing.at(this.#layout, options) : SplitRing.at(this.#layout, options);
-    if (!this.#wanted) this.#ring?.wantNotifications(false);
+    if (this.#ring === undefined) this.#unmap();
+    else if (!this.#wanted) this.#ring.wantNotifications(false);
     return this.#ring;
+  }
+
+  #unmap(): void {
+    this.#ring = undefined;
+    this.#areas.release(this.#o.ram);
   }
 
   #fail(why: string): void {

@@ -2,6 +2,7 @@ import {
   DESCRIPTOR_SIZE,
   DESCRIPTOR_WORDS,
   indirectTable,
+  LATER,
   type Ring,
   RingChain,
   type RingLayout,
@@ -51,7 +52,7 @@ export class SplitRing implements Ring {
     this.#usedWords = new Uint32Array(used.buffer, used.byteOffset, 1 + 2 * size);
   }
 
-  /** The ring at a place whose size and alignment are right; undefined after fail(), when it is not in memory. */
+  /** The ring at a place whose size and alignment are right; undefined after fail() or later(), when it is not in memory. */
   static at({ size, desc, driver, device }: RingLayout, o: RingOptions): SplitRing | undefined {
     const table = ringArea(o, 'descriptor table', desc, DESCRIPTOR_SIZE * size, 'r');
     const available = table && ringArea(o, 'available ring', driver, 6 + 2 * size, 'r');
@@ -70,10 +71,16 @@ export class SplitRing implements Ring {
     }
     if (waiting > this.#size) return this.#fail(`the available index is ${waiting} ahead of ${this.#size} descriptors`);
     const head = this.#available[RING + (this.#next & this.#mask)]!;
-    this.#next = (this.#next + 1) & 0xffff;
-    const chain = new RingChain(this);
+    const chain = new RingChain(this, this.#o.pins);
     chain.id = head;
-    if (!this.#walk(chain, head)) return undefined;
+    const why = this.#walk(chain, head);
+    if (why !== undefined) {
+      chain.release();
+      if (why !== LATER) return this.#fail(why);
+      this.#o.later();
+      return undefined;
+    }
+    this.#next = (this.#next + 1) & 0xffff;
     // Now and not when the ring is found empty: a device may stop at what the queue holds, without another look.
     this.#requestEvent();
     return chain;
@@ -118,41 +125,39 @@ export class SplitRing implements Ring {
     return true;
   }
 
-  /** Follows a chain from its head. Every descriptor is read once: the driver may be changing it. */
-  #walk(chain: RingChain, head: number): boolean {
+  /**
+   * Follows a chain from its head. Every descriptor is read once: the driver may be changing it.
+   * @returns which rule the chain breaks, LATER, or undefined.
+   */
+  #walk(chain: RingChain, head: number): string | undefined {
     const { ram, indirect } = this.#o;
     let table = this.#table;
     let count = this.#size;
     let index = head;
     let steps = 0;
     for (;;) {
-      if (index >= count) return this.#broken(`descriptor ${index} of ${count}`);
-      if (steps++ === count) return this.#broken('a chain that does not end');
+      if (index >= count) return `descriptor ${index} of ${count}`;
+      if (steps++ === count) return 'a chain that does not end';
       const at = index * DESCRIPTOR_WORDS;
       const link = table[at + 3]!;
       const next = (link & VIRTQ_DESC_F_NEXT) !== 0;
       if (table === this.#table) chain.descriptors = steps;
       if ((link & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        if (!indirect) return this.#broken('an indirect table, which has not been negotiated');
-        if (table !== this.#table) return this.#broken('an indirect table inside of another');
-        if (next) return this.#broken('a descriptor with INDIRECT and NEXT');
+        if (!indirect) return 'an indirect table, which has not been negotiated';
+        if (table !== this.#table) return 'an indirect table inside of another';
+        if (next) return 'a descriptor with INDIRECT and NEXT';
         const found = indirectTable(ram, table, at, this.#size);
-        if (typeof found === 'string') return this.#broken(found);
+        if (typeof found === 'string') return found;
         table = found;
         count = found.length / DESCRIPTOR_WORDS;
         index = steps = 0;
         continue;
       }
-      const why = chain.add(ram, table, at, (link & VIRTQ_DESC_F_WRITE) !== 0);
-      if (why !== undefined) return this.#broken(why);
-      if (!next) return true;
+      const why = chain.add(table, at, (link & VIRTQ_DESC_F_WRITE) !== 0);
+      if (why !== undefined) return why;
+      if (!next) return undefined;
       index = link >>> 16;
     }
-  }
-
-  #broken(why: string): false {
-    this.#o.fail(why);
-    return false;
   }
 
   #fail(why: string): undefined {

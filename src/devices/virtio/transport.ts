@@ -1,4 +1,5 @@
 import type { AccessSize } from '../../bus/types.ts';
+import type { PinOwner } from '../../memory/pin-types.ts';
 import * as V from './device.ts';
 import type { GuestRam } from './guest-ram.ts';
 import { Queue } from './queue.ts';
@@ -19,6 +20,8 @@ export interface TransportOptions {
   /** For the log. */
   readonly name: string;
   readonly ram: GuestRam;
+  /** The holder of that name of pins. Called when queues are made: never before a driver has reached the device. */
+  pinOwner(name: string): PinOwner;
   /** Whether packed virtqueues are offered. */
   readonly packed: boolean;
   interruptQueue(index: number): void;
@@ -69,6 +72,8 @@ export class VirtioTransport {
   /** The configuration has changed since the driver last read any of it. */
   #changed = false;
   #lines = 0;
+  /** Always the same function: whoever waits twice for pins is told once. */
+  readonly #again = () => this.resume();
 
   constructor(o: TransportOptions) {
     this.#o = o;
@@ -137,8 +142,9 @@ export class VirtioTransport {
   reset(): void | Promise<void> {
     const before = this.#status;
     this.#host = undefined;
-    for (const q of this.#queues) q.stop();
+    const queues = this.#queues;
     this.#queues = [];
+    for (const q of queues) q.stop();
     for (const r of this.registers) clear(r);
     this.#status = 0;
     this.#accepted = 0n;
@@ -146,12 +152,16 @@ export class VirtioTransport {
     this.#o.registersReset();
     if (this.#resetting !== undefined) return this.#resetting;
     const busy = this.#resetDevice();
-    if (busy === undefined) return;
+    if (busy === undefined) {
+      for (const q of queues) q.letGo();
+      return;
+    }
     this.#shown = before === 0 ? V.STATUS_ACKNOWLEDGE : before;
     this.#resetting = busy
       .catch(e => this.#log(`reset: ${String(e)}`))
       .then(() => {
         this.#resetting = undefined;
+        for (const q of queues) q.letGo();
         // A legacy driver does not wait, and has gone on meanwhile.
         if ((this.#status & V.STATUS_DRIVER_OK) !== 0) this.#activate();
       });
@@ -202,7 +212,7 @@ export class VirtioTransport {
     }
   }
 
-  /** The device may use guest memory again: requests may have been left waiting meanwhile. */
+  /** The device may use guest memory again, or more of it: requests may have been left waiting meanwhile. */
   resume(): void {
     for (const q of this.#queues) q.resume();
     for (const r of this.registers) this.notify(r.index);
@@ -273,8 +283,13 @@ export class VirtioTransport {
           indirect: has(V.VIRTIO_F_INDIRECT_DESC),
           eventIdx: has(V.VIRTIO_F_EVENT_IDX),
           ram: this.#o.ram,
+          owner: this.#o.pinOwner(`${this.#o.name} queue ${index}`),
           interrupt: () => this.#o.interruptQueue(index),
           fail: why => this.#fail(why),
+          later: () => {
+            if (!this.#o.ram.wait(this.#again))
+              this.#fail(`queue ${index}: a request for more memory than may be pinned at a time`);
+          },
         }),
     );
     // What the device does with an old host, from before a reset, means nothing any more.

@@ -1,5 +1,7 @@
 import { VirtioBalloon } from '../../devices/virtio/balloon/device.ts';
+import { pinAwareDiscarder } from '../../devices/virtio/balloon/discarder.ts';
 import type { BalloonStatistics } from '../../devices/virtio/balloon/statistics.ts';
+import type { DiscardResult } from '../../memory/pin-types.ts';
 import { VmError } from '../../util/errors.ts';
 import type { Builder } from './build.ts';
 import { virtioFunction } from './virtio.ts';
@@ -15,6 +17,11 @@ export class BalloonControl {
   /** Bytes in the balloon, as the guest says. */
   get actual(): number {
     return this.#device.actual;
+  }
+
+  /** What has become of pages that the guest gave up or reported, in 4 KiB pages; see {@link VirtioBalloon.discards}. */
+  get discards(): DiscardResult {
+    return this.#device.discards;
   }
 
   /** Asks for so many bytes in the balloon. @throws VmError ERR_BAD_SIZE, see {@link VirtioBalloon.target}. */
@@ -47,14 +54,11 @@ function noAnswer(limitMs: number): VmError {
   });
 }
 
-/**
- * A memory balloon. Without native code there is no way to give a page back to the host, so what the guest gives up stays where
- * it is: the contents of ballooned pages mean nothing to anybody (virtio 1.2 section 5.5.6).
- */
+/** A memory balloon: what the guest gives up goes back to the host, as far as the host can take it and nobody has pinned it. */
 export const build: Builder<'balloon'> = async ({ name }, env) => {
   const device = new VirtioBalloon({
     ram: env.memory.regions.filter(r => r.kind === 'ram').map(r => ({ base: r.base, size: r.size })),
-    discarder: { discard: () => undefined, discardView: () => undefined },
+    discarder: pinAwareDiscarder(env.pins),
     clock: env.clock,
   });
   return { name, function: virtioFunction(device, name, env), balloon: new BalloonControl(device) };

@@ -1,5 +1,4 @@
 import type { PinTable } from '../../memory/pin-table.ts';
-import type { PinTable } from '../../memory/pin-table.ts';
 import type { GuestMemory, MemorySlots } from '../../memory/types.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import type { Clock } from '../../time/types.ts';

@@ -10,6 +10,7 @@ import { createPciDevice } from '../../../src/devices/kit/create.ts';
 import { definePciDevice } from '../../../src/devices/kit/definition.ts';
 import { pciTestdev } from '../../../src/devices/pci-testdev/device.ts';
 import { VirtioBalloon } from '../../../src/devices/virtio/balloon/device.ts';
+import { pinAwareDiscarder } from '../../../src/devices/virtio/balloon/discarder.ts';
 import { VirtioBlk } from '../../../src/devices/virtio/blk/device.ts';
 import { VirtioConsole } from '../../../src/devices/virtio/console/device.ts';
 import type { VirtioDevice } from '../../../src/devices/virtio/device.ts';
@@ -122,11 +123,7 @@ export async function createDevices(env: DeviceEnvironment): Promise<Devices> {
     ram: [{ base: RAM, size: RAM_SIZE }],
     clock,
     statisticsPeriod: 1e6,
-    discarder: {
-      // As madvise(MADV_DONTNEED) would.
-      discard: (gpa, length) => void ram.memory.view(gpa, length)!.fill(0),
-      discardView: bytes => void (bytes.length < 1 << 20 && bytes.fill(0)),
-    },
+    discarder: pinAwareDiscarder(ram.pins),
   });
   const vsock = new VirtioVsock({ guestCid: GUEST_CID, clock, maxConnections: 64 });
   const sockEnds = new VsockEnds(vsock, random);

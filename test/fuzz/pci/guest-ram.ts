@@ -1,4 +1,5 @@
 import { createGuestMemory } from '../../../src/memory/guest-memory.ts';
+import { PinTable } from '../../../src/memory/pin-table.ts';
 import type { GuestMemory } from '../../../src/memory/types.ts';
 import type { Random } from './random.ts';
 
@@ -20,6 +21,7 @@ const SECRET_SIZE = 32;
  */
 export class GuardedRam {
   readonly memory: GuestMemory;
+  readonly pins: PinTable;
   /** {@link RAM}, as bytes and as words. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -61,6 +63,8 @@ export class GuardedRam {
       { base: RAM, size: RAM_SIZE, kind: 'ram', bytes: ram },
       { base: WITNESS_RAM, size: WITNESS_RAM_SIZE, kind: 'ram', bytes: witness },
     ]);
+    // Little enough that some requests have to wait for others, and some are too large for ever.
+    this.pins = new PinTable({ memory: this.memory, limits: { shortBytes: 16 << 20 } });
   }
 
   /** What is wrong with memory that no device may touch or tell; undefined: nothing. `exposed`: what the guest can see. */

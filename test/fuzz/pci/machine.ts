@@ -97,7 +97,7 @@ export class FuzzMachine {
     });
     this.host = new PciHost({
       mapper: this.mapper,
-      memory: this.ram.memory,
+      pins: this.ram.pins,
       interrupts: {
         line: () => ({ set: () => undefined }),
         signalMsi: m => this.#message(m),

@@ -14,12 +14,20 @@ function setup(options: Partial<VirtioBalloonOptions> = {}) {
   const ranges: [number, number][] = [];
   const views: Uint8Array[] = [];
   const clock = createVirtualClock({ startWall: 0n });
+  const deflated: [number, number][] = [];
   const discarder = {
-    discard: (gpa: number, length: number) => void ranges.push([gpa, length]),
-    discardView: (bytes: Uint8Array) => void views.push(bytes),
+    discard: (gpa: number, length: number) => {
+      ranges.push([gpa, length]);
+      return { discarded: length / 4096, queued: 0, skippedPinned: 0 };
+    },
+    report: (bytes: Uint8Array) => {
+      views.push(bytes);
+      return { discarded: 0, queued: 0, skippedPinned: 1 };
+    },
+    deflate: (gpa: number, length: number) => void deflated.push([gpa, length]),
   };
   const balloon = new VirtioBalloon({ ram: RAM, discarder, clock, ...options });
-  return { balloon, ranges, views, clock };
+  return { balloon, ranges, views, deflated, clock };
 }
 
 function words(...values: number[]): Uint8Array {
@@ -95,12 +103,12 @@ describe('virtio-balloon pages', () => {
     expect(host.queues[0]!.interrupts).toBe(1);
   });
 
-  it('acknowledges what is deflated and discards nothing', () => {
-    const { balloon, ranges } = setup();
+  it('takes what is deflated out of the balloon, acknowledges it, and discards nothing', () => {
+    const { balloon, ranges, deflated } = setup();
     const host = fakeHost(balloon);
     host.queues[1]!.offer([words(0x40001)]);
     balloon.notify(1);
-    expect(ranges).toEqual([]);
+    expect([ranges, deflated]).toEqual([[], [[0x4000_1000, 0x1000]]]);
     expect(host.queues[1]!.pushed).toHaveLength(1);
     expect(host.queues[1]!.interrupts).toBe(1);
   });
@@ -112,13 +120,15 @@ describe('virtio-balloon pages', () => {
     expect(host.queues.map(q => q.interrupts)).toEqual([0, 0, 0, 0]);
   });
 
-  it('gives reported pages to the discarder as views', () => {
+  it('gives reported pages to the discarder as views, having let go of them itself', () => {
     const { balloon, views } = setup();
     const host = fakeHost(balloon);
     const chain = host.queues[3]!.offer([], [8192, 4096]);
     balloon.notify(3);
     expect(views).toHaveLength(2);
     expect(views.every((view, i) => view === chain.writable[i])).toBe(true);
+    expect(host.queues[3]!.unpinned).toEqual([chain]);
+    expect(balloon.discards).toEqual({ discarded: 0, queued: 0, skippedPinned: 2 });
     expect(host.queues[3]!.pushed.map(p => p.written)).toEqual([0]);
   });
 

@@ -1,4 +1,6 @@
 import type { AccessSize } from '../../../bus/types.ts';
+import type { DiscardResult } from '../../../memory/pin-types.ts';
+import type { Gpa } from '../../../memory/types.ts';
 import type { Clock } from '../../../time/types.ts';
 import { VmError } from '../../../util/errors.ts';
 import type { Chain, VirtioDevice, VirtioHost, VirtQueue } from '../device.ts';
@@ -8,19 +10,19 @@ import * as R from './regs.ts';
 import { type BalloonStatistics, parseStatistics } from './statistics.ts';
 
 /**
- * What the machine does with pages that the guest does not need. Both methods may leave the pages as they are or make
- * them read as zeros, nothing else, may do so for a part of the range only, and do not throw.
+ * What the machine does with pages that the guest does not need. What is pinned stays, so a discard may do less than it is asked
+ * for (table 4.3); nothing of it throws.
  */
 export interface PageDiscarder {
   /**
-   * [gpa, gpa + length), whole 4 KiB pages of RAM, has gone into the balloon; its contents are undefined from here on.
+   * [base, base + length), whole 4 KiB pages of RAM, has gone into the balloon: its contents are undefined from here on, until
+   * {@link deflate}. What short pins hold goes when they are released.
    */
-  discard(gpa: number, length: number): void;
-  /**
-   * The guest reports that it uses none of the whole pages inside `bytes`, a view of its RAM, until the call returns;
-   * it may use them at any time after that, without a word.
-   */
-  discardView(bytes: Uint8Array): void;
+  discard(base: Gpa, length: number): DiscardResult;
+  /** The same for pages that the guest uses at any time after the call, without a word: none, or at once. */
+  report(bytes: Uint8Array): DiscardResult;
+  /** Pages leave the balloon, those of the range that are in it. */
+  deflate(base: Gpa, length: number): void;
 }
 
 /** Options of a {@link VirtioBalloon}. */
@@ -71,6 +73,7 @@ export class VirtioBalloon implements VirtioDevice {
     | undefined;
   #period: number;
   #timer: Disposable | undefined;
+  readonly #discards = { discarded: 0, queued: 0, skippedPinned: 0 };
 
   constructor(options: VirtioBalloonOptions) {
     this.#options = options;
@@ -114,6 +117,11 @@ export class VirtioBalloon implements VirtioDevice {
   /** The statistics that came last; undefined before the first, and after a reset. */
   get statistics(): BalloonStatistics | undefined {
     return this.#statistics;
+  }
+
+  /** What has become of the pages that the driver gave up or reported, in 4 KiB pages; never set back. */
+  get discards(): DiscardResult {
+    return { ...this.#discards };
   }
 
   /** ns between two requests for statistics; 0: none without requestStatistics(). */
@@ -180,9 +188,8 @@ export class VirtioBalloon implements VirtioDevice {
       if (chain === undefined) break;
       if (role === 'stats') this.#receiveStatistics(queue, chain);
       else {
-        if (role === 'inflate') this.#inflate(chain);
-        else if (role === 'reporting') this.#report(chain);
-        // A page that leaves the balloon is RAM like any other: there is nothing to do but to acknowledge.
+        if (role === 'reporting') this.#report(queue, chain);
+        else this.#move(chain, role);
         queue.push(chain, 0);
         served = true;
       }
@@ -196,6 +203,7 @@ export class VirtioBalloon implements VirtioDevice {
     this.#roles = [];
     this.#setWord(R.POISON_VAL, 0);
     // A driver that starts anew has nothing in the balloon.
+    for (const r of this.#options.ram) this.#options.discarder.deflate(r.base, r.size);
     const had = this.actual;
     this.#setWord(R.ACTUAL, 0);
     if (had > 0) this.#options.onActual?.(0);
@@ -204,17 +212,28 @@ export class VirtioBalloon implements VirtioDevice {
     waiting?.reject(noStatistics());
   }
 
-  #inflate(chain: Chain): void {
-    for (const { base, size } of pageRanges(chain.readable, this.#options.ram)) {
-      this.#options.discarder.discard(base, size);
+  /** Pages that go into the balloon, or come out of it, before the driver hears that they have. */
+  #move(chain: Chain, role: 'inflate' | 'deflate'): void {
+    const { ram, discarder } = this.#options;
+    for (const { base, size } of pageRanges(chain.readable, ram)) {
+      if (role === 'inflate') this.#count(discarder.discard(base, size));
+      else discarder.deflate(base, size);
     }
   }
 
-  #report(chain: Chain): void {
+  #report(queue: VirtQueue, chain: Chain): void {
     // Section 5.5.6.7: reported pages must keep the value of page poison, and a discarded one reads as zeros.
     const poison = readBytes(this.#config, R.POISON_VAL, 4);
     if (poison !== 0 && this.#host?.has(R.VIRTIO_BALLOON_F_PAGE_POISON)) return;
-    for (const bytes of chain.writable) this.#options.discarder.discardView(bytes);
+    // The buffers are the pages: our own pins would keep them from being discarded.
+    queue.unpin(chain);
+    for (const bytes of chain.writable) this.#count(this.#options.discarder.report(bytes));
+  }
+
+  #count(result: DiscardResult): void {
+    this.#discards.discarded += result.discarded;
+    this.#discards.queued += result.queued;
+    this.#discards.skippedPinned += result.skippedPinned;
   }
 
   #receiveStatistics(queue: VirtQueue, chain: Chain): void {
@@ -226,6 +245,8 @@ export class VirtioBalloon implements VirtioDevice {
       queue.notifyDriver();
     }
     const statistics = parseStatistics(chain.readable);
+    // It stays here until somebody asks, perhaps for ever, and has nothing more to say.
+    queue.unpin(chain);
     this.#statistics = statistics;
     const waiting = this.#waiting;
     this.#waiting = undefined;
