@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { VmError } from '../../../util/errors.ts';
-import { PAGE_MAP_SIZE, RAM, REGION_COUNT, REGIONS } from './core/layout.ts';
+import { PAGE_MAP_SIZE, RAM, REGION_COUNT, REGION_SIZE, REGIONS } from './core/layout.ts';
 
 /**
  * Memory of devices that guests may reach directly, behind RAM: two banks of flash, and as much again for one of them. Costs
@@ -54,6 +54,7 @@ export interface Core {
   readonly memory: WebAssembly.Memory;
   /** The state area; offsets are those of core/layout.ts. */
   readonly view: DataView;
+  /** From the first byte of RAM to the last. */
   readonly ram: Uint8Array;
   /** For the memory of devices; less than DEVICE_MEMORY, or nothing, where RAM takes the room. */
   readonly deviceMemory: Uint8Array;
@@ -81,18 +82,22 @@ function coreModule(): WebAssembly.Module {
 }
 
 /**
- * Makes a core with `ramBytes` of guest RAM (a multiple of 64 KiB) at guest-physical `ramBase`.
+ * Makes a core with `ramBytes` of guest RAM (a multiple of 64 KiB) at guest-physical `ramBase`. `hotplug` is more of it, behind
+ * that; what is between the two takes up room in the core's memory, but is no memory to guests.
  * @throws VmError ERR_MEMORY_TOO_LARGE beyond {@link MAX_RAM} or when the host cannot reserve it.
  */
 export function createCore(options: {
   readonly ramBytes: number;
   readonly ramBase: number;
+  readonly hotplug?: { readonly base: number; readonly size: number } | undefined;
   readonly imports: CoreImports;
 }): Core {
-  const { ramBytes, ramBase, imports } = options;
+  const { ramBytes, ramBase, hotplug, imports } = options;
+  const regions = [{ base: ramBase, size: ramBytes }, ...(hotplug === undefined ? [] : [hotplug])];
+  const all = regions.at(-1)!.base + regions.at(-1)!.size - ramBase;
   const hint = `Use at most ${Math.floor(MAX_RAM / 2 ** 20)}M with the emulated engine.`;
-  if (ramBytes > MAX_RAM) throw new VmError('ERR_MEMORY_TOO_LARGE', `${ramBytes} bytes of RAM are too many`, { hint });
-  const end = RAM + ramBytes;
+  if (all > MAX_RAM) throw new VmError('ERR_MEMORY_TOO_LARGE', `${all} bytes of RAM are too many`, { hint });
+  const end = RAM + all;
   // The page map reaches as far as RAM may, and decodes code in the memory of devices, too.
   const deviceBytes = Math.min(DEVICE_MEMORY, RAM + MAX_RAM - end) & ~0xffff;
   const pages = Math.ceil((end + deviceBytes) / 65536);
@@ -100,7 +105,7 @@ export function createCore(options: {
   try {
     memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (cause) {
-    throw new VmError('ERR_MEMORY_TOO_LARGE', `the host cannot reserve ${ramBytes} bytes for the guest`, {
+    throw new VmError('ERR_MEMORY_TOO_LARGE', `the host cannot reserve ${all} bytes for the guest`, {
       hint,
       cause,
     });
@@ -110,15 +115,18 @@ export function createCore(options: {
   };
   const instance = new WebAssembly.Instance(coreModule(), { env: { memory, abort, ...imports } });
   const view = new DataView(memory.buffer, 0, RAM);
-  view.setUint32(REGION_COUNT, 1, true);
-  view.setBigUint64(REGIONS, BigInt(ramBase), true);
-  view.setBigUint64(REGIONS + 8, BigInt(ramBytes), true);
-  view.setUint32(REGIONS + 16, RAM, true);
-  view.setUint32(REGIONS + 20, 0, true);
+  view.setUint32(REGION_COUNT, regions.length, true);
+  for (const [i, { base, size }] of regions.entries()) {
+    const at = REGIONS + i * REGION_SIZE;
+    view.setBigUint64(at, BigInt(base), true);
+    view.setBigUint64(at + 8, BigInt(size), true);
+    view.setUint32(at + 16, RAM + base - ramBase, true);
+    view.setUint32(at + 20, 0, true);
+  }
   return {
     memory,
     view,
-    ram: new Uint8Array(memory.buffer, RAM, ramBytes),
+    ram: new Uint8Array(memory.buffer, RAM, all),
     deviceMemory: new Uint8Array(memory.buffer, Math.ceil(end / 65536) * 65536, deviceBytes),
     exports: instance.exports as unknown as CoreExports,
   };

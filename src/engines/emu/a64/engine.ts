@@ -1,6 +1,7 @@
 import type { Hypercall } from '../../../bus/hypercall.ts';
 import { createGuestMemory } from '../../../memory/guest-memory.ts';
-import type { Gpa, GuestMemory, MemorySlots } from '../../../memory/types.ts';
+import type { PlugListener } from '../../../memory/pin-types.ts';
+import type { Gpa, GuestMemory, MemorySlots, Region } from '../../../memory/types.ts';
 import type { DrivenClock, VirtualClock } from '../../../time/types.ts';
 import { VmError } from '../../../util/errors.ts';
 import type { CpuInterface, Engine, ExitSink, HostMemory, Vcpu, VcpuBoot } from '../../engine.ts';
@@ -24,12 +25,16 @@ const EVENT_STREAM_NS = 100_000;
 const NEVER = 0xffff_ffff_ffff_ffffn;
 /** Bytes of the pages that guest memory is given back in. */
 const PAGE = 4096;
+/** Bytes that are plugged and unplugged at a time. */
+const HOTPLUG_BLOCK = 2 * 2 ** 20;
 
 /** Options of {@link A64Engine}. */
 export interface A64EngineOptions {
   readonly cpus: number;
   readonly ramBase: number;
   readonly ramBytes: number;
+  /** More RAM behind that, unplugged at first. Whole 2 MiB, and so is its distance from `ramBase`. */
+  readonly hotplug?: { readonly base: Gpa; readonly size: number } | undefined;
   readonly counterHz: number;
   readonly hostMemory: HostMemory;
   readonly clock:
@@ -50,7 +55,7 @@ export interface A64Wiring {
  * The emulated A64 engine: an interpreter in Wasm that runs the vCPUs in turn on the caller's thread. Guest RAM and
  * the vCPUs' state are one shared Wasm memory, see core/layout.ts.
  */
-export class A64Engine implements Engine {
+export class A64Engine implements Engine, PlugListener {
   readonly kind = 'emu';
   readonly arch = 'aarch64';
   readonly counterHz: number;
@@ -75,17 +80,23 @@ export class A64Engine implements Engine {
     this.counterHz = options.counterHz;
     this.clock = options.clock.clock;
     this.#virtual = options.clock.kind === 'virtual' ? options.clock.clock : undefined;
-    this.#core = createCore({ ramBytes: options.ramBytes, ramBase: options.ramBase, imports: this.#imports() });
+    const { ramBase, ramBytes, hotplug } = options;
+    this.#core = createCore({ ramBytes, ramBase, hotplug, imports: this.#imports() });
     this.#hostMemory = options.hostMemory;
-    this.#ramBase = options.ramBase;
+    this.#ramBase = ramBase;
     this.returnsMemory = options.hostMemory.available;
     // It is private memory: a fork would copy its page tables, and whole pages that are pinned (pinning, section 3).
     options.hostMemory.keepFromChildren(new Uint8Array(this.#core.memory.buffer));
+    const ram = (base: Gpa, size: number): Region => {
+      return { base, size, kind: 'ram', bytes: this.#core.ram.subarray(base - ramBase, base - ramBase + size) };
+    };
     this.memory = createGuestMemory([
-      { base: options.ramBase, size: options.ramBytes, kind: 'ram', bytes: this.#core.ram },
+      ram(ramBase, ramBytes),
+      ...(hotplug === undefined ? [] : [ram(hotplug.base, hotplug.size)]),
     ]);
     this.slots = new CoreMemorySlots(this.#core);
-    this.writeTracker = new CoreWriteTracker(this.#core, options.ramBase);
+    this.writeTracker = new CoreWriteTracker(this.#core, ramBase);
+    if (hotplug !== undefined) this.unplug(hotplug.base, hotplug.size);
     this.kickWord = new Int32Array(this.#core.memory.buffer, L.KICK, 1);
     this.vcpus = Array.from({ length: options.cpus }, (_, id) => this.#vcpu(id));
     this.reset();
@@ -156,6 +167,29 @@ export class A64Engine implements Engine {
     }
     this.writeTracker.beforeHostWrite(offset, length);
     this.#hostMemory.discard(this.#core.ram, offset, length);
+  }
+
+  /** vCPUs reach [base, base + length) of {@link A64EngineOptions.hotplug}; whole blocks. */
+  plug(base: Gpa, length: number): void {
+    for (const [at, bit] of this.#blocks(base, length))
+      this.#core.view.setUint8(at, this.#core.view.getUint8(at) & ~bit);
+  }
+
+  /** They no longer do: what they read and write there is on the bus, where nothing is. */
+  unplug(base: Gpa, length: number): void {
+    for (const [at, bit] of this.#blocks(base, length))
+      this.#core.view.setUint8(at, this.#core.view.getUint8(at) | bit);
+    this.#core.exports.regionsChanged();
+  }
+
+  /** The bits of a range in the core's map of what is unplugged: address and mask of each. */
+  *#blocks(base: Gpa, length: number): Generator<readonly [number, number]> {
+    const first = (base - this.#ramBase) / HOTPLUG_BLOCK;
+    const end = first + length / HOTPLUG_BLOCK;
+    if (!Number.isInteger(first) || !Number.isInteger(end)) {
+      throw new VmError('ERR_INTERNAL', `${length} bytes at 0x${base.toString(16)} are not whole blocks`);
+    }
+    for (let n = first; n < end; n++) yield [L.UNPLUGGED + (n >>> 3), 1 << (n & 7)];
   }
 
   kick(): void {

@@ -19,11 +19,14 @@ interface Slot {
 export class CoreMemorySlots implements MemorySlots {
   readonly pageSize = PAGE;
   readonly #core: Core;
+  /** Regions of RAM, which come first and stay. */
+  readonly #first: number;
   #allocated = 0;
   #slots: readonly Slot[] = [];
 
   constructor(core: Core) {
     this.#core = core;
+    this.#first = core.view.getUint32(REGION_COUNT, true);
   }
 
   allocate(size: number): DeviceMemory {
@@ -40,24 +43,24 @@ export class CoreMemorySlots implements MemorySlots {
   }
 
   map(base: Gpa, size: number, memory: DeviceMemory, offset: number, readOnly: boolean): Disposable | undefined {
-    if (memory.bytes.buffer !== this.#core.memory.buffer || this.#slots.length + 1 >= MAX_REGIONS) return undefined;
+    if (memory.bytes.buffer !== this.#core.memory.buffer || this.#first + this.#slots.length >= MAX_REGIONS)
+      return undefined;
     const slot = { base, size, host: memory.bytes.byteOffset + offset, flags: readOnly ? READ_ONLY : 0 };
     this.#set([...this.#slots, slot]);
     return { [Symbol.dispose]: () => this.#set(this.#slots.filter(s => s !== slot)) };
   }
 
-  /** RAM is region 0, and stays. */
   #set(slots: readonly Slot[]): void {
     const { view, exports } = this.#core;
     this.#slots = slots;
     for (const [i, s] of slots.entries()) {
-      const at = REGIONS + (i + 1) * REGION_SIZE;
+      const at = REGIONS + (this.#first + i) * REGION_SIZE;
       view.setBigUint64(at, BigInt(s.base), true);
       view.setBigUint64(at + 8, BigInt(s.size), true);
       view.setUint32(at + 16, s.host, true);
       view.setUint32(at + 20, s.flags, true);
     }
-    view.setUint32(REGION_COUNT, slots.length + 1, true);
+    view.setUint32(REGION_COUNT, this.#first + slots.length, true);
     exports.regionsChanged();
   }
 }

@@ -169,6 +169,8 @@ export const REGIONS = 0xa090; // MAX_REGIONS x { base u64, size u64, host u32, 
 export const REGION_SIZE = 24;
 /** Guest RAM and the memory of devices that guests reach directly; walked one by one when a TLB misses. */
 export const MAX_REGIONS = 64;
+/** Bit n: the n-th 2 MiB from RAM on are unplugged, and no memory to vCPUs, though a region has them. */
+export const UNPLUGGED = 0xa700; // 2048 bits, enough for 4 GiB
 
 export const CORE_TLBS = 0x0010_0000;
 export const CPU_TLB_SIZE = 0x0020_0000;

@@ -21,8 +21,8 @@ import { EC_DABORT_LOWER, EC_IABORT_LOWER, raiseAbort } from './exception';
 import { firstWrite } from './host';
 import {
   CORE_TLBS, CPU_COUNT, CPU_ID, CPU_TLB_SIZE, EL, MAIR_EL1, PAGE_OPS, PAN, PROTECTED, RAM, REGIONS, REGION_COUNT,
-  REGION_SIZE, SCTLR_EL1, TCR_EL1, TLB_BANK, TLB_DATA, TLB_USER, TRACKING, TTBR0_EL1, TTBR1_EL1, WALK_BLOCK,
-  WALK_DEVICE, WALK_PA, WALK_RIGHTS, WATCH_ACTIVE, WRITTEN,
+  REGION_SIZE, SCTLR_EL1, TCR_EL1, TLB_BANK, TLB_DATA, TLB_USER, TRACKING, TTBR0_EL1, TTBR1_EL1, UNPLUGGED,
+  WALK_BLOCK, WALK_DEVICE, WALK_PA, WALK_RIGHTS, WATCH_ACTIVE, WRITTEN,
 } from './layout';
 
 const BANKS: u32 = 16;
@@ -245,7 +245,7 @@ function noteBlock(bank: u32, va: u64, size: u64): void {
   if (last > load<u64>(range, 8)) store<u64>(range, last, 8);
 }
 
-/** Linear address of guest-physical `pa` when [pa, pa+size) is memory and may be accessed so, else 0. */
+/** Linear address of guest-physical `pa` when [pa, pa+size) is memory of one page and may be accessed so, else 0. */
 export function physical(pa: u64, size: u32, write: bool): u32 {
   const n = load<u32>(0, REGION_COUNT);
   for (let i: u32 = 0; i < n; i++) {
@@ -254,7 +254,9 @@ export function physical(pa: u64, size: u32, write: bool): u32 {
     const bytes = load<u64>(r, 8);
     if (offset < bytes && bytes - offset >= <u64>size) {
       if (write && (load<u32>(r, 20) & 1) != 0) return 0;
-      return load<u32>(r, 16) + <u32>offset;
+      const host = load<u32>(r, 16) + <u32>offset;
+      const block = (host - <u32>RAM) >> 21;
+      return (load<u8>(block >> 3, UNPLUGGED) & (1 << (block & 7))) != 0 ? 0 : host;
     }
   }
   return 0;
