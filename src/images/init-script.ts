@@ -53,8 +53,12 @@ export const SHELL_RC = `PS1='\\w \\$ '
 alias poweroff='poweroff -f' reboot='reboot -f' halt='halt -f' ll='ls -l'
 `;
 
-/** Loads the modules for virtio, in order. */
+/**
+ * Loads the modules for virtio, in order. Memory that is plugged is used without being asked for, and only for what can be moved
+ * again, so that it can be unplugged.
+ */
 export const LOAD_VIRTIO = `#!/bin/busybox sh
+echo online_movable 2>/dev/null >/sys/devices/system/memory/auto_online_blocks
 while read -r ko; do insmod "/lib/modules/$ko" || echo "init: cannot load $ko"; done </lib/modules/order
 `;
 

@@ -14,6 +14,7 @@ export const VIRTIO_MODULES: readonly string[] = [
   'virtio_console',
   'virtio_rng',
   'virtio_balloon',
+  'virtio_mem',
   'vmw_vsock_virtio_transport',
   'virtiofs',
   '9pnet_virtio',

@@ -34,6 +34,17 @@ export const ARM_VIRT = {
   pciMem64: { base: 0x80_0000_0000, size: 0x80_0000_0000 },
 } as const satisfies Record<string, AddressRange>;
 
+/**
+ * Alignment of memory that is plugged later, bytes: a memory block of Linux for arm64 with 4 KiB pages. What lies in parts of one
+ * that guest would leave unused.
+ */
+export const HOTPLUG_ALIGNMENT = 128 * 2 ** 20;
+
+/** Where `size` bytes of memory that is plugged later go: behind `ramBytes` of RAM, and in no device tree. */
+export function hotplugRange(ramBytes: number, size: number): AddressRange {
+  return { base: ARM_VIRT.ram.base + Math.ceil(ramBytes / HOTPLUG_ALIGNMENT) * HOTPLUG_ALIGNMENT, size };
+}
+
 /** Shared peripheral interrupts of arm-virt, counted from 0 (INTID 32). */
 export const ARM_VIRT_SPI = {
   pl011: 1,

@@ -28,7 +28,7 @@ import type { Clock } from '../time/types.ts';
 import { createVirtualClock } from '../time/virtual-clock.ts';
 import { VmError } from '../util/errors.ts';
 import { hex } from '../util/hex.ts';
-import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
+import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS, hotplugRange } from './address-map.ts';
 import { armVirtTree } from './arm-virt-fdt.ts';
 import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './devices/build.ts';
 import type { Flash } from './flash.ts';
@@ -74,6 +74,8 @@ export class ArmVirt implements Machine {
   readonly #config: MachineConfig;
   readonly #events: MachineEvents;
   readonly #engine: A64Engine;
+  /** Where memory is plugged and unplugged. */
+  readonly #hotplug: AddressRange | undefined;
   readonly #pins: PinTable;
   readonly #bus: AddressBus;
   readonly #hypercalls = createHypercallBus();
@@ -96,10 +98,13 @@ export class ArmVirt implements Machine {
     this.#config = config;
     this.#events = events;
     this.#kernel = config.kernel === undefined ? undefined : loadKernel(config.kernel);
+    const mem = config.devices.find(d => d.kind === 'mem');
+    this.#hotplug = mem && hotplugRange(config.memoryBytes, mem.size);
     this.#engine = new A64Engine({
       cpus: config.cpus,
       ramBase: ARM_VIRT.ram.base,
       ramBytes: config.memoryBytes,
+      hotplug: this.#hotplug,
       counterHz: COUNTER_HZ,
       hostMemory: hostMemory(),
       clock:
@@ -191,12 +196,14 @@ export class ArmVirt implements Machine {
   }
 
   reset(): void {
-    for (const region of this.#engine.memory.regions) region.bytes.fill(0);
+    // What can be unplugged goes back to the host below; zeros would cost memory.
+    for (const { base, bytes } of this.#engine.memory.regions) if (base !== this.#hotplug?.base) bytes.fill(0);
     this.#gic.reset();
     this.#uart.reset();
     this.#rtc.reset();
     this.#flash?.reset();
     this.#pci.host.reset();
+    for (const d of this.#devices) d.hotplug?.systemReset();
     this.#engine.reset();
     this.#ended = false;
     this.#boot();
@@ -325,8 +332,16 @@ export class ArmVirt implements Machine {
     return this.#device('balloon', '--balloon').statistics(limitMs);
   }
 
+  hotplugged(): number {
+    return this.#device('hotplug', '--hotplug 1G').plugged;
+  }
+
+  requestHotplug(bytes: number): void {
+    this.#device('hotplug', '--hotplug 1G').requested = bytes;
+  }
+
   /** The host's side of the first device that has one of this kind. */
-  #device<K extends 'vsock' | 'balloon'>(kind: K, flag: string): NonNullable<BuiltDevice[K]> {
+  #device<K extends 'vsock' | 'balloon' | 'hotplug'>(kind: K, flag: string): NonNullable<BuiltDevice[K]> {
     for (const d of this.#devices) {
       const side = d[kind];
       if (side !== undefined) return side;
@@ -374,6 +389,8 @@ export class ArmVirt implements Machine {
     });
     // vCPUs write without pins.
     table.dirty.addSource(this.#engine.writeTracker);
+    table.addPlugListener(this.#engine);
+    if (this.#hotplug !== undefined) table.startUnplugged(this.#hotplug.base, this.#hotplug.size);
     return table;
   }
 
@@ -419,6 +436,7 @@ export class ArmVirt implements Machine {
     return {
       memory: this.#engine.memory,
       pins: this.#pins,
+      hotplug: this.#hotplug,
       slots: this.#engine.slots,
       clock: this.#deviceClock(),
       events: this.#events,

@@ -136,6 +136,7 @@ class Runner {
       case 'pins':
       case 'memoryMap':
       case 'balloon':
+      case 'hotplugged':
         value = machine[q.what]();
         break;
       case 'plug':
@@ -154,7 +155,8 @@ class Runner {
         machine.channel(q.name, q.stream);
         break;
       case 'setBalloon':
-        machine.setBalloon(q.bytes);
+      case 'requestHotplug':
+        machine[q.what](q.bytes);
         break;
       case 'balloonStatistics':
         value = await machine.balloonStatistics(q.limitMs);

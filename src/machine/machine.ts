@@ -77,6 +77,14 @@ export interface ModuleConfig {
   readonly options: unknown;
 }
 
+/** Memory that is plugged later; one at most, and there from the start. */
+export interface MemConfig {
+  readonly kind: 'mem';
+  readonly name: string;
+  /** Bytes, a multiple of {@link HOTPLUG_ALIGNMENT}. */
+  readonly size: number;
+}
+
 /** Everything that can be plugged into the PCI bus. */
 export type DeviceConfig =
   | DiskConfig
@@ -84,6 +92,7 @@ export type DeviceConfig =
   | VsockConfig
   | ConsoleConfig
   | ShareConfig
+  | MemConfig
   | ModuleConfig
   | InlineConfig
   | { readonly kind: 'rng'; readonly name: string }
@@ -237,6 +246,10 @@ export interface Machine {
   setBalloon(bytes: number): void;
   /** New statistics of the guest. @throws VmError ERR_STATE without a balloon or its driver, ERR_TIMEOUT. */
   balloonStatistics(limitMs: number): Promise<BalloonStatistics>;
+  /** Bytes of memory that are plugged. @throws VmError ERR_STATE without any that could be. */
+  hotplugged(): number;
+  /** How many bytes of memory the guest shall have plugged. @throws VmError ERR_STATE without any that could be, ERR_BAD_SIZE. */
+  requestHotplug(bytes: number): void;
   /** True while files or sockets may answer at any moment: the event loop must not be held up then. */
   expectsIo(): boolean;
   /** Writes out and closes what the devices have open on the host; the machine has ended. */

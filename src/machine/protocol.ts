@@ -36,14 +36,14 @@ export type ToWorker =
 
 /** What a Vm may ask of its machine; the answers are {@link Answers}. */
 export type Question =
-  | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' }
+  | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' | 'hotplugged' }
   | { readonly what: 'plug'; readonly device: DeviceConfig }
   | { readonly what: 'unplug'; readonly name: string }
   // The ports of these are to be transferred.
   | { readonly what: 'vsockConnect'; readonly port: number; readonly stream: MessagePort }
   | { readonly what: 'vsockListen'; readonly port: number; readonly control: MessagePort }
   | { readonly what: 'channel'; readonly name: string; readonly stream: MessagePort }
-  | { readonly what: 'setBalloon'; readonly bytes: number }
+  | { readonly what: 'setBalloon' | 'requestHotplug'; readonly bytes: number }
   | { readonly what: 'balloonStatistics'; readonly limitMs: number };
 
 /** The answer to each {@link Question}. */
@@ -60,6 +60,8 @@ export interface Answers {
   readonly channel: undefined;
   readonly balloon: number;
   readonly setBalloon: undefined;
+  readonly hotplugged: number;
+  readonly requestHotplug: undefined;
   readonly balloonStatistics: BalloonStatistics;
 }
 

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
-import type { DeviceConfig } from '../machine/machine.ts';
+import { ARM_VIRT, HOTPLUG_ALIGNMENT, hotplugRange } from '../machine/address-map.ts';
+import type { DeviceConfig, MemConfig } from '../machine/machine.ts';
 import { VmError } from '../util/errors.ts';
 import { type DeviceOptions, resolveDevices } from './device-options.ts';
 import { nearest } from './nearest.ts';
@@ -20,6 +21,8 @@ export interface VmOptions extends DeviceOptions {
   params?: string | undefined;
   /** Guest RAM: `'512M'`, `'2G'` or bytes. Default 512M. */
   memory?: string | number | undefined;
+  /** Memory that can be plugged while the guest runs, see {@link VmMemory.requestHotplug}: a multiple of 128M. Default none. */
+  hotplug?: string | number | undefined;
   /** vCPUs, 1 to 8. Default 1. */
   cpus?: number | undefined;
   /** How to run the guest; `'auto'` takes the fastest that works here and says why. Default `'auto'`. */
@@ -157,6 +160,11 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     value: 'size',
     check: size,
   },
+  hotplug: {
+    description: 'memory that can be plugged later, a multiple of 128M (default: none)',
+    value: 'size',
+    check: size,
+  },
   cpus: { description: 'vCPUs, 1 to 8 (default: 1)', short: 'c', value: 'count', kind: 'number', check: whole(1, 8) },
   engine: { description: 'auto, kvm or emu (default: auto)', value: 'kind', check: oneOf('auto', 'kvm', 'emu') },
   machine: { description: 'auto or arm-virt (default: auto)', value: 'board', check: oneOf('auto', 'arm-virt') },
@@ -282,6 +290,7 @@ export function resolveOptions(options: unknown): ResolvedOptions {
       details: { memory },
     });
   }
+  const hotplug = resolveHotplug(o.hotplug, memory);
   const clock = o.clock ?? 'host';
   return {
     kernel: o.kernel,
@@ -300,12 +309,34 @@ export function resolveOptions(options: unknown): ResolvedOptions {
     trace: o.trace ?? [],
     // A deterministic run must not take its seed from the host.
     seed: o.seed ?? (clock === 'virtual' ? 0 : undefined),
-    devices: resolveDevices(o),
+    devices: [...resolveDevices(o), ...hotplug],
     slots: o.slots ?? DEFAULT_SLOTS,
     pciHost: o.pciHost ?? 'ecam',
     virtio: o.virtio ?? 'modern',
     pinLimit: o.pinLimit === undefined ? undefined : parseSize(o.pinLimit, 'pinLimit'),
   };
+}
+
+/** The device that plugs memory, if there is to be any. */
+function resolveHotplug(option: string | number | undefined, memory: number): MemConfig[] {
+  const size = option === undefined ? 0 : parseSize(option, 'hotplug');
+  if (size === 0) return [];
+  if (size % HOTPLUG_ALIGNMENT !== 0) {
+    throw new VmError('ERR_BAD_SIZE', `hotplug: ${size} bytes is no multiple of ${formatSize(HOTPLUG_ALIGNMENT)}`, {
+      hint: 'Linux takes memory in such blocks: give, for example, 512M',
+      details: { hotplug: size },
+    });
+  }
+  const { base } = hotplugRange(memory, size);
+  const all = base + size - ARM_VIRT.ram.base;
+  if (all > MAX_EMULATED_RAM) {
+    const room = Math.floor((MAX_EMULATED_RAM - (all - size)) / HOTPLUG_ALIGNMENT) * HOTPLUG_ALIGNMENT;
+    throw new VmError('ERR_MEMORY_TOO_LARGE', `hotplug: ${formatSize(size)} is more than the emulator can give`, {
+      hint: `with ${formatSize(memory)} of RAM use at most ${Math.max(0, room) / 2 ** 20}M: a WebAssembly memory ends at 4 GiB`,
+      details: { hotplug: size, memory, maximum: MAX_EMULATED_RAM },
+    });
+  }
+  return [{ kind: 'mem', name: 'mem', size }];
 }
 
 /** The options, each of its proper type. An unknown name comes first: it explains most of what else is wrong. */

@@ -1,7 +1,9 @@
+import type { VirtioMem } from '../../devices/virtio/mem/device.ts';
 import type { PinTable } from '../../memory/pin-table.ts';
 import type { GuestMemory, MemorySlots } from '../../memory/types.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import type { Clock } from '../../time/types.ts';
+import type { AddressRange } from '../address-map.ts';
 import type { DeviceConfig, MachineEvents } from '../machine.ts';
 import type { BalloonControl } from './balloon.ts';
 import type { ConsoleChannels } from './console.ts';
@@ -12,6 +14,8 @@ export interface DeviceEnvironment {
   readonly memory: GuestMemory;
   /** Who holds what of the memory. */
   readonly pins: PinTable;
+  /** Memory for a 'mem' to plug; all of it is unplugged. */
+  readonly hotplug: AddressRange | undefined;
   readonly slots: MemorySlots;
   readonly clock: Clock;
   readonly events: MachineEvents;
@@ -28,10 +32,11 @@ export interface DeviceEnvironment {
 export interface BuiltDevice {
   readonly name: string;
   readonly function: PciFunction;
-  /** The host's side of a socket device, a console and a balloon, for the user's thread. */
+  /** The host's side of a socket device, a console, a balloon and hot-plugged memory, for the user's thread. */
   readonly vsock?: VsockPorts;
   readonly channels?: ConsoleChannels;
   readonly balloon?: BalloonControl;
+  readonly hotplug?: VirtioMem;
   /** Whether the host's side may answer at any moment. */
   expectsIo?(): boolean;
   /** Writes out and lets go of what is open on the host. */
@@ -53,6 +58,7 @@ const BUILDERS: { readonly [K in DeviceConfig['kind']]: () => Promise<{ readonly
   vsock: () => import('./vsock.ts'),
   console: () => import('./console.ts'),
   share: () => import('./share.ts'),
+  mem: () => import('./mem.ts'),
   module: () => import('./module.ts'),
   inline: () => import('./inline.ts'),
 };
