@@ -94,9 +94,15 @@ export class PageDiscards {
       counts.enter(first >>> 9);
       let cancelled = 0;
       for (let p = first; p < end; p++) {
-        if (states.get(p) === DISCARDING) states.wait(p);
-        if (states.change(p, QUEUED, PRESENT)) cancelled++;
-        else states.change(p, DISCARDED, PRESENT);
+        // The last unpin, on another thread, may just begin to discard it: then this looks again when that is over.
+        for (let state = states.get(p); state === QUEUED || state === DISCARDING || state === DISCARDED; ) {
+          if (state === DISCARDING) states.wait(p);
+          else if (states.change(p, state, PRESENT)) {
+            if (state === QUEUED) cancelled++;
+            break;
+          }
+          state = states.get(p);
+        }
       }
       states.mark(first >>> 9, -cancelled);
       counts.leave(first >>> 9);
