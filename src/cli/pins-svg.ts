@@ -50,7 +50,7 @@ export function pinsSvg({ name, map, notes }: PinsPicture): string {
     y += LINE + rowsOf(region) * CELL + LINE;
   }
   parts.push(...drawLegend(y));
-  y += (STATES.length + 1) * LINE + LINE / 2;
+  y += (STATES.length + 2) * LINE;
   for (const note of notes) {
     parts.push(text(MARGIN, y, note));
     y += LINE;

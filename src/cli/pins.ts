@@ -48,7 +48,7 @@ export function formatTotals({ stats, pinLimitBytes }: PinReport): string[] {
     stats;
   const limit = pinLimitBytes === undefined ? '' : ` of ${formatSize(pinLimitBytes)}`;
   return [
-    `pinned: ${formatSize(current * 4096)}, ${formatSize(currentLong * 4096)}${limit} of it long-term`,
+    `pinned: ${formatSize(current * 4096)}; long-term of that: ${formatSize(currentLong * 4096)}${limit}`,
     `pages so far: ${pinAcquired} pinned, ${pinReleased} released`,
     `discards: ${discarded} pages done, ${queued} waited for a pin (${cancelled} of them cancelled), ` +
       `${skippedPinned} left to a pin; ${revoked} pins revoked`,

@@ -35,6 +35,8 @@ export async function runVm(options: VmOptions, out: Output, create: CreateOptio
   vm.on('device-failed', f =>
     out.event('device-failed', { ...f }, `tsvisor: ${f.name} failed: ${f.stack ?? f.message}`),
   );
+  // People have read it in the log.
+  vm.on('pins-leaked', l => out.event('pins-leaked', { ...l }, undefined));
   vm.on('forward', f => out.event('forward', { ...f }, forwardLine(f)));
   const terminal = (options.console ?? 'stream') === 'stream' ? new Terminal(vm, out) : undefined;
   try {

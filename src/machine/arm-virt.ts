@@ -379,9 +379,12 @@ export class ArmVirt implements Machine {
   #createPins(): PinTable {
     const { pinLimitBytes } = this.#config;
     const memlock = memlockBytes();
+    const { memory } = this.#engine;
     const table = new PinTable({
-      memory: this.#engine.memory,
+      memory,
       limits: {
+        // Buffers of requests do not overlap, unless a guest means harm.
+        shortBytes: memory.regions.reduce((sum, r) => sum + r.size, 0),
         ...(pinLimitBytes === undefined ? {} : { longtermBytes: pinLimitBytes }),
         ...(memlock === undefined ? {} : { memlockBytes: memlock }),
       },

@@ -52,6 +52,8 @@ test('what is given is kept; a virtual clock brings a fixed seed', () => {
   expect(resolveOptions({ kernel, console: 'file:a b' }).console).toBe('file:a b');
   expect(resolveOptions({ firmware: bytes, flash: 'vars.fd' })).toMatchObject({ firmware: bytes, flash: 'vars.fd' });
   expect(resolveOptions({ kernel, flash: 'vars.fd' })).toMatchObject({ kernel, flash: 'vars.fd' });
+  expect(resolveOptions({ kernel, pinLimit: '256M' }).pinLimit).toBe(2 ** 28);
+  expect(resolveOptions({ kernel, pinLimit: 0 }).pinLimit).toBe(0);
   expect(resolveOptions({ kernel, memory: MAX_EMULATED_RAM }).memory).toBe(4009 * 2 ** 20);
 });
 
@@ -80,6 +82,8 @@ test.each([
   [{ kernel, seed: -1 }, 'ERR_USAGE', 'seed: -1 must be a whole number, not negative', 'randomness'],
   [{ kernel, params: 'x'.repeat(2048) }, 'ERR_USAGE', 'must be shorter than 2048', 'command line'],
   [{ kernel, memory: 'lots' }, 'ERR_BAD_SIZE', "memory: 'lots' is not a size", '512M'],
+  [{ kernel, pinLimit: '-1M' }, 'ERR_BAD_SIZE', "pinLimit: '-1M' is not a size", '512M'],
+  [{ kernel, pinLimit: true }, 'ERR_USAGE', 'pinLimit: true must be a size', 'long-term'],
   [{ kernel, memory: 2 ** 29 + 1 }, 'ERR_BAD_SIZE', 'no multiple of 4096', 'whole pages'],
   [{ kernel, memory: 512 }, 'ERR_MEMORY_TOO_SMALL', '512 bytes is too small', '512M is 512 MiB'],
   [{ kernel, memory: '4010M' }, 'ERR_MEMORY_TOO_LARGE', '3.9 GiB is more', 'at most 4009M'],

@@ -1,5 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -78,6 +88,37 @@ test('ps, lspci, plug, unplug and stop ask the VM that runs', async () => {
   expect(verb('stop')).toMatchObject({ code: 0 });
   expect(await exit).toBe(0);
   expect(readdirSync(join(folder, 'tsvisor'))).toEqual([]);
+});
+
+test('PIN-5: pins tells who holds what memory of the VM that runs, and draws it', async () => {
+  await start('--name', 'a&b', '--pin-limit', '256M', '-m', '512M');
+  expect(verb('pins')).toEqual({
+    code: 0,
+    err: '',
+    out: [
+      'OWNER          ADDRESS      SIZE  KIND   FOR    AGE',
+      'disk0 queue 0  0x40001000  4 KiB  short  write  12 ms',
+      'edu0 <DMA>     0x48000800  1 MiB  long   read   2.0 s',
+      'pinned: 1 MiB; long-term of that: 1 MiB of 256 MiB',
+      'pages so far: 1000 pinned, 742 released',
+      'discards: 3 pages done, 2 waited for a pin (1 of them cancelled), 4 left to a pin; 5 pins revoked',
+      '',
+    ].join('\n'),
+  });
+  const report = JSON.parse(verb('pins', 'a&b', '--json').out);
+  expect(report).toMatchObject({ name: 'a&b', pinLimitBytes: 2 ** 28, stats: { current: 258 }, omitted: 0 });
+  expect(report.pins.map((p: { base: number }) => p.base)).toEqual([0x4000_1000, 0x4800_0800]);
+  expect(report).not.toHaveProperty('map');
+
+  const file = join(folder, 'pins.svg');
+  expect(verb('pins', '--svg', file)).toMatchObject({ code: 0, out: expect.stringContaining('edu0 <DMA>') });
+  const svg = readFileSync(file, 'utf8');
+  expect(svg).toContain('Pinned memory of a&amp;b');
+  expect(svg).toContain('edu0 &lt;DMA&gt;: 1 MiB');
+  expect(svg).toContain('0x40000000, of 512 pages: 1 short, 1 write');
+  expect(svg).toContain('0x48000000, of 512 pages: 257 long');
+  const nowhere = verb('pins', '--svg', join(folder, 'no', 'such', 'folder.svg'));
+  expect(nowhere).toMatchObject({ code: 2, out: '', err: expect.stringContaining('ENOENT') });
 });
 
 test('several VMs are told apart by name, also two that want the same one; a dead socket is not in the way', async () => {
