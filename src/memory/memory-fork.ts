@@ -31,7 +31,7 @@ export class MemoryFork implements Disposable {
     if (table.threads > 1) for (const r of table.memory.regions) this.#keep(r.base, r.size);
     else table.pinnedForWriting((base, length) => this.#keep(base, length));
     const keep = (base: Gpa, length: number) => this.#keep(base, length);
-    this.#gates = [table.protect(keep), gate.protect(keep)];
+    this.#gates = [gate.protect(keep), table.protect(keep)];
   }
 
   /** Bytes that are the fork's own. */
@@ -82,14 +82,16 @@ export class MemoryFork implements Disposable {
     const { memory } = this.#table;
     eachPage(base, length, page => {
       if (this.#own.has(page)) return;
-      // The first and the last page of a region may be less than whole.
-      const bytes = new Uint8Array(PIN_PAGE);
+      // The first and the last page of a region may be less than whole. What is no memory at all is nobody's.
+      let bytes: Uint8Array | undefined;
       for (const r of memory.regions) {
         const from = Math.max(r.base, page * PIN_PAGE);
         const to = Math.min(r.base + r.size, (page + 1) * PIN_PAGE);
-        if (from < to) bytes.set(r.bytes.subarray(from - r.base, to - r.base), from - page * PIN_PAGE);
+        if (from >= to) continue;
+        bytes ??= new Uint8Array(PIN_PAGE);
+        bytes.set(r.bytes.subarray(from - r.base, to - r.base), from - page * PIN_PAGE);
       }
-      this.#own.set(page, bytes);
+      if (bytes !== undefined) this.#own.set(page, bytes);
     });
   }
 
@@ -102,6 +104,7 @@ export class MemoryFork implements Disposable {
 
 /**
  * Forks the memory of a table as soon as no short pin is left; the guest may run meanwhile, and its devices wait with new requests.
+ * As long as nobody else is attached to the table, pages are shared; a thread that attaches later must not write while the fork lives.
  * @throws VmError ERR_PINNED (EBUSY) naming the owners when short pins stay beyond the limit, ERR_PIN_UNSUPPORTED (EOPNOTSUPP) while a
  *   device of the host has long-term pins: nobody can stop it; the signal's reason.
  */

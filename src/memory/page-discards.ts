@@ -78,7 +78,7 @@ export class PageDiscards {
   discard(base: Gpa, length: number, reason: 'balloon' | 'report'): DiscardResult {
     const result = { discarded: 0, queued: 0, skippedPinned: 0 };
     this.#eachBlock(base, length, (first, end) => {
-      if (reason === 'balloon' && this.#host.counts.firstPinned(first, end) >= 0) this.#host.revoke(first, end);
+      if (reason === 'balloon') this.#revokeEach(first, end);
       this.#operating(() => this.#discardPart(first, end, reason === 'balloon', result));
     });
     this.#host.total(TOTAL.discarded, result.discarded);
@@ -112,28 +112,17 @@ export class PageDiscards {
 
   /** Those of pages [first, end) that are queued and no longer pinned are discarded. The end of every unpin in a special block. */
   released(first: number, end: number): void {
-    const { counts, index, states } = this.#host;
+    const { counts, states } = this.#host;
     for (let p = first; p < end; p++) {
       if (states.get(p) !== QUEUED) continue;
-      counts.enter(p >>> 9);
       this.#operating(() => {
-        if (!states.change(p, QUEUED, DISCARDING)) return;
-        // Somebody else may have pinned it meanwhile, and will come here after.
-        const pinned = counts.firstPinned(p, p + 1) >= 0;
-        let to = pinned ? QUEUED : PRESENT;
+        counts.enter(p >>> 9);
         try {
-          if (!pinned) {
-            this.#host.discardBytes(index.baseOf(p), PIN_PAGE);
-            to = DISCARDED;
-          }
+          this.#finish(p);
         } finally {
-          states.change(p, DISCARDING, to);
-          states.settled();
-          if (to !== QUEUED) states.mark(p >>> 9, -1);
+          counts.leave(p >>> 9);
         }
-        if (to === DISCARDED) this.#host.total(TOTAL.discarded, 1);
       });
-      counts.leave(p >>> 9);
       // A pin that came and went between the look at the counts and the return to QUEUED has found nothing to do.
       if (states.get(p) === QUEUED && counts.firstPinned(p, p + 1) < 0) p--;
     }
@@ -215,6 +204,32 @@ export class PageDiscards {
       p = stop;
     }
     return true;
+  }
+
+  /** Discards a page that is queued, unless somebody has pinned it meanwhile, who will come here after. */
+  #finish(page: number): void {
+    const { counts, index, states } = this.#host;
+    if (!states.change(page, QUEUED, DISCARDING)) return;
+    const pinned = counts.firstPinned(page, page + 1) >= 0;
+    let to = pinned ? QUEUED : PRESENT;
+    try {
+      if (pinned) return;
+      this.#host.discardBytes(index.baseOf(page), PIN_PAGE);
+      to = DISCARDED;
+      this.#host.total(TOTAL.discarded, 1);
+    } finally {
+      states.change(page, DISCARDING, to);
+      states.settled();
+      if (to !== QUEUED) states.mark(page >>> 9, -1);
+    }
+  }
+
+  /** Page by page: a holder who stays on one does not keep its neighbours from being asked for. */
+  #revokeEach(first: number, end: number): void {
+    const { counts } = this.#host;
+    for (let p = counts.firstPinned(first, end); p >= 0; p = counts.firstPinned(p + 1, end)) {
+      if (counts.long(p) !== 0) this.#host.revoke(p, p + 1);
+    }
   }
 
   /** Pages [first, end) of one block. */

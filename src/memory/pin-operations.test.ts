@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { PAGE, PIN_BACKENDS, type PinRig, RAM, RAM_SIZE, ROM, refusal } from '../../test/support/pin-tables.ts';
 import { forkMemory, type WriteGate } from './memory-fork.ts';
 import { PageIndex } from './page-index.ts';
+import { PinTable } from './pin-table.ts';
 import { FOLL_LONGTERM, FOLL_PIN, FOLL_WRITE } from './pin-types.ts';
 import { sharedState } from './shared-state.ts';
 
@@ -26,7 +27,7 @@ function pinned(rig: PinRig, flags: number): () => void {
 }
 
 /** A vCPU's writes, which go past the table. */
-function vcpu(rig: PinRig): WriteGate & { write(a: number, value: number): void } {
+function vcpu(rig: PinRig): WriteGate & { write(a: number, value: number): void; announce(a: number): void } {
   const gates = new Set<(base: number, length: number) => void>();
   return {
     protect(f) {
@@ -34,8 +35,11 @@ function vcpu(rig: PinRig): WriteGate & { write(a: number, value: number): void 
       return { [Symbol.dispose]: () => void gates.delete(f) };
     },
     write(a, value) {
-      for (const f of gates) f(a - (a % PAGE), PAGE);
+      this.announce(a);
       rig.memory.setU8(a, value);
+    },
+    announce(a) {
+      for (const f of gates) f(a - (a % PAGE), PAGE);
     },
   };
 }
@@ -99,6 +103,31 @@ describe.each(PIN_BACKENDS)('table 4.3 on %s', (_name, make) => {
       pinned(rig, LONG);
       rig.table.pinRevocable(RAM, 4 * PAGE, READ, rig.table.owner('map'), () => expect.unreachable());
       expect(rig.table.discard(RAM + PAGE, PAGE, 'balloon')).toEqual({ discarded: 0, queued: 0, skippedPinned: 1 });
+    });
+
+    it('4.3 balloon inflate, long pin: a page that stays pinned does not keep its neighbours', () => {
+      const rig = make();
+      fill(rig);
+      const release = pinned(rig, LONG);
+      const h = rig.table.pinRevocable(RAM, 4 * PAGE, READ, rig.table.owner('map'), () => rig.table.unpin(h));
+      expect(rig.table.discard(RAM, 4 * PAGE, 'balloon')).toEqual({ discarded: 3, queued: 0, skippedPinned: 1 });
+      expect(firstBytes(rig)).toEqual([0, 2, 0, 0]);
+      release();
+    });
+
+    it('4.3 balloon inflate, short pin: when the host fails to take a queued page, the guest keeps it', () => {
+      let fails = true;
+      const rig = make({
+        discardBytes: () => {
+          if (fails) throw new Error('no');
+        },
+      });
+      const release = pinned(rig, WRITE);
+      rig.table.discard(RAM + PAGE, PAGE, 'balloon');
+      expect(release).toThrow('no');
+      expect(rig.table.page(RAM + PAGE)).toEqual({ short: 0, long: 0, write: 0, state: 'present' });
+      fails = false;
+      expect(rig.table.discard(RAM, 4 * PAGE, 'balloon')).toEqual({ discarded: 4, queued: 0, skippedPinned: 0 });
     });
 
     it('an owner that does not let go when asked is an error of the host', () => {
@@ -283,10 +312,29 @@ describe.each(PIN_BACKENDS)('table 4.3 on %s', (_name, make) => {
     it('4.3 snapshot, long pin: of a device that cannot be stopped: EOPNOTSUPP', async () => {
       const rig = make();
       rig.table.pin(RAM, PAGE, LONG_WRITE, rig.table.owner('vfio', true));
-      await expect(forkMemory(rig.table, vcpu(rig), { timeoutMs: 10 })).rejects.toMatchObject({
+      const unsupported = { code: 'ERR_PIN_UNSUPPORTED', details: { errno: 'EOPNOTSUPP', owners: ['vfio'] } };
+      await expect(forkMemory(rig.table, vcpu(rig), { timeoutMs: 10 })).rejects.toMatchObject(unsupported);
+      // Another thread's device is no different, but for its name.
+      const other = new PinTable({ memory: rig.memory, state: rig.table.share() });
+      await expect(forkMemory(other, vcpu(rig), { timeoutMs: 10 })).rejects.toMatchObject({
         code: 'ERR_PIN_UNSUPPORTED',
-        details: { errno: 'EOPNOTSUPP', owners: ['vfio'] },
+        details: { owners: ['another thread'] },
       });
+    });
+
+    it('4.3 fork: with another thread that may write unseen, all pages are copied at once; what is no memory never', async () => {
+      const rig = make();
+      fill(rig);
+      const other = new PinTable({ memory: rig.memory, state: rig.table.share() });
+      const cpu = vcpu(rig);
+      using fork = await forkMemory(rig.table, cpu, { timeoutMs: 10 });
+      expect(fork.ownBytes).toBe(RAM_SIZE + 2 * PAGE);
+      other.borrow(RAM, 1, 'w')![0] = 99;
+      cpu.announce(ROM + PAGE);
+      expect(fork.ownBytes).toBe(RAM_SIZE + 2 * PAGE);
+      const seen = new Uint8Array(1);
+      fork.read(RAM, seen);
+      expect(seen).toEqual(Uint8Array.of(1));
     });
 
     it('ends when it is told to', async () => {

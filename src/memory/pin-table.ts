@@ -64,6 +64,7 @@ export class PinTable implements P.Pins {
   readonly #owners: Owner[] = [];
   readonly #revokes = new Map<P.PinHandle, () => void>();
   readonly #beforeWrites = new Set<BeforeWrite>();
+  readonly #unblocked = new Set<() => void>();
   readonly #limits: { readonly long: number; readonly memlock: number; readonly short: number };
   readonly #state: PinTableState;
   readonly #thread: number;
@@ -220,7 +221,8 @@ export class PinTable implements P.Pins {
 
   /**
    * Bytes for use within the call (kernel FOLL_GET, case 4): counted nowhere, and not to be kept across a turn of the event loop.
-   * Pages borrowed for writing are dirty. Discarded ones read as zeros.
+   * Pages borrowed for writing are dirty at once, so only the thread that collects dirty logs borrows for writing; others pin.
+   * Discarded pages read as zeros.
    * @returns undefined for what is not wholly in one region, for unplugged pages, and for ROM with 'w'; {@link lastErrno} says which.
    */
   borrow(base: Gpa, length: number, access: 'r' | 'w'): Uint8Array | undefined {
@@ -301,6 +303,12 @@ export class PinTable implements P.Pins {
     return { [Symbol.dispose]: () => void this.#beforeWrites.delete(f) };
   }
 
+  /** `f` is called when memory that this thread has kept from new pins (EBUSY) takes them again; until the result is disposed. */
+  onUnblocked(f: () => void): Disposable {
+    this.#unblocked.add(f);
+    return { [Symbol.dispose]: () => void this.#unblocked.delete(f) };
+  }
+
   /** Calls `f` with the pages of each pin for writing, of all threads, as ranges in order of address. */
   pinnedForWriting(f: (base: Gpa, length: number) => void): void {
     for (const s of this.#index.spans) {
@@ -320,8 +328,8 @@ export class PinTable implements P.Pins {
     const ranges: (readonly [number, number])[] = [];
     this.#index.eachTouched(base, length, (first, end) => void ranges.push([first, end]));
     const short = () => ranges.find(([first, end]) => this.#counts.firstShort(first, end) >= 0);
-    // Nothing has to be blocked when nobody is there: no pin can come in between on this thread, and none did on others (PIN-9).
-    if (!this.everPinned || (this.threads === 1 && short() === undefined)) return f();
+    // Nothing has to be blocked when nobody is there, and no other thread can come in between; most often at a glance (PIN-9).
+    if (this.threads === 1 && (!this.everPinned || short() === undefined)) return f();
     const unblock = this.#block(ranges);
     try {
       const end = performance.now() + o.timeoutMs;
@@ -386,9 +394,15 @@ export class PinTable implements P.Pins {
     return others === 0 ? own : [...own, { owner: 'other threads', pages: others }];
   }
 
-  /** Devices of the host that hold pins now: what they may write cannot be stopped. */
+  /** Devices of the host that hold long-term pins now: what they may write cannot be stopped. */
   passthroughOwners(): string[] {
-    return this.#owners.filter(o => o.passthrough && o.acquired !== o.released).map(o => o.name);
+    if (Atomics.load(this.#shared.header, HEADER.memlockPages) === 0) return [];
+    const own = this.#slots.handles().flatMap(handle => {
+      const at = this.#slots.at(handle);
+      const owner = this.#owners[this.#slots.owner[at]!]!;
+      return owner.passthrough && (this.#slots.kindAt(at) & KIND_LONG) !== 0 ? [owner.name] : [];
+    });
+    return own.length > 0 ? [...new Set(own)] : ['another thread'];
   }
 
   /** The host itself is about to write [base, base + length), as it does when the machine is reset: as a borrow for writing. */
@@ -533,6 +547,7 @@ export class PinTable implements P.Pins {
         this.#states.mark(p >>> 9, -1);
         this.#counts.leave(p >>> 9);
       }
+      for (const f of this.#unblocked) f();
     };
   }
 
