@@ -6,7 +6,8 @@ import type { DmaPort } from '../devices/kit/dma.ts';
 import { type DeviceFailure, RunningProgram } from '../devices/kit/program.ts';
 import { createGuestMemory } from '../memory/guest-memory.ts';
 import { PinTable } from '../memory/pin-table.ts';
-import { FOLL_LONGTERM, FOLL_PIN, FOLL_WRITE, type PinErrno } from '../memory/pin-types.ts';
+import { FOLL_LONGTERM, FOLL_PIN, FOLL_WRITE } from '../memory/pin-types.ts';
+import { isMasterAbort } from '../pci/dma.ts';
 import {
   type FromProgram,
   Mailbox,
@@ -136,9 +137,6 @@ export class InlineProgram {
     const mailbox = this.#mailbox;
     const pins = this.#pins!;
     const owner = pins.owner(`${this.#options.name} DMA`);
-    const refused = (why: PinErrno | undefined) => {
-      if (why === 'EFAULT' || why === 'EPERM') this.#post({ type: 'masterAborted' });
-    };
     return {
       get mayMaster() {
         return mailbox.mayMaster;
@@ -147,14 +145,14 @@ export class InlineProgram {
         mailbox.whileMaster(() => {
           const bytes = pins.borrow(address, length, access);
           if (bytes !== undefined) return use(bytes);
-          refused(pins.lastErrno);
+          this.#post({ type: 'masterAborted' });
           return undefined;
         }),
       pin: (address, length, access, longterm) => {
         const flags = FOLL_PIN | (access === 'w' ? FOLL_WRITE : 0) | (longterm ? FOLL_LONGTERM : 0);
         const handle = mailbox.whileMaster(() => {
           const pinned = pins.tryPin(address, length, flags, owner);
-          if (pinned === 0) refused(pins.lastErrno);
+          if (pinned === 0 && isMasterAbort(pins.lastErrno)) this.#post({ type: 'masterAborted' });
           return pinned;
         });
         return handle ?? 0;

@@ -19,6 +19,11 @@ export interface DmaMemory {
 /** Why DMA was refused: the function may not master the bus, or what the table of pins says (table 4.3). */
 export type DmaRefusal = 'MASTER' | PinErrno;
 
+/** Whether DMA that was refused is one that no memory answers: a master abort (PCI Local Bus 3.0 section 6.2.3). */
+export function isMasterAbort(why: DmaRefusal | undefined): boolean {
+  return why === 'EFAULT' || why === 'EPERM' || why === 'EINVAL';
+}
+
 /** What decides whether a function may master the bus. */
 export interface MasterState {
   /** COMMAND.MASTER here and in every bridge above, in D0 (CMD-2, PM-1). */
@@ -67,7 +72,8 @@ export class DmaGate {
     }
     const { pins } = this.#target;
     const bytes = pins.borrow(a, length, access);
-    if (bytes === undefined) this.#refused = pins.lastErrno;
+    // Nothing else can be wrong: flags are right, and borrows are not charged.
+    if (bytes === undefined) this.#refused = pins.lastErrno === 'EPERM' ? 'EPERM' : 'EFAULT';
     return bytes;
   }
 
@@ -92,7 +98,8 @@ export class DmaGate {
     const { pins } = this.#target;
     const flags = FOLL_PIN | (access === 'w' ? FOLL_WRITE : 0) | (longterm ? FOLL_LONGTERM : 0);
     const handle = pins.tryPin(a, length, flags, owner);
-    if (handle === 0) this.#refused = pins.lastErrno;
+    // What is no range of addresses is no memory either.
+    if (handle === 0) this.#refused = pins.lastErrno === 'EINVAL' ? 'EFAULT' : pins.lastErrno;
     return handle;
   }
 

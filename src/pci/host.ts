@@ -46,6 +46,7 @@ export class PciHost implements FunctionHost {
   constructor(options: PciHostOptions) {
     this.#options = options;
     this.pins = options.pins;
+    this.pins.onUnblocked(() => this.waiters.released());
     this.ecam = this.#window('PCIe ECAM', 12);
     this.cam = this.#window('PCI CAM', 8);
   }

@@ -3,6 +3,7 @@ import type { AccessSize, AddressBus, BusDevice } from '../../src/bus/types.ts';
 import type { InterruptController, MsiMessage } from '../../src/irq/types.ts';
 import { createGuestMemory } from '../../src/memory/guest-memory.ts';
 import { PinTable } from '../../src/memory/pin-table.ts';
+import type { PinLimits } from '../../src/memory/pin-types.ts';
 import type { GuestMemory, MemorySlots } from '../../src/memory/types.ts';
 import type { DoorbellEvents } from '../../src/pci/bar.ts';
 import { type Aperture, BarMapper, type BarMove } from '../../src/pci/bar-mapper.ts';
@@ -36,6 +37,7 @@ const APERTURES: readonly Aperture[] = [
 export interface PciRigOptions {
   readonly slots?: MemorySlots;
   readonly doorbells?: DoorbellEvents;
+  readonly limits?: PinLimits;
 }
 
 /** A PCI host over real buses, with RAM and an interrupt controller that writes down what it gets. */
@@ -46,7 +48,7 @@ export class PciRig {
     { base: RAM_BASE, size: RAM_SIZE, kind: 'ram', bytes: new Uint8Array(RAM_SIZE) },
     { base: 0, size: 0x1000, kind: 'rom', bytes: new Uint8Array(0x1000) },
   ]);
-  readonly pins = new PinTable({ memory: this.ram });
+  readonly pins: PinTable;
   readonly host: PciHost;
   readonly mapper: BarMapper;
   /** Messages since they were last looked at. */
@@ -58,6 +60,7 @@ export class PciRig {
   trace: string[] = [];
 
   constructor(options: PciRigOptions = {}) {
+    this.pins = new PinTable({ memory: this.ram, limits: options.limits ?? {} });
     this.mapper = new BarMapper({
       memory: this.memory,
       io: this.io,

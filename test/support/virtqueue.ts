@@ -320,6 +320,9 @@ export interface RigOptions {
 export function rig({ packed, eventIdx = false, indirect = true, size = 8, ram = new TestRam() }: RigOptions): Rig {
   const layout = { size, desc: DESC, driver: DRIVER, device: DEVICE };
   const failures: string[] = [];
+  const again = () => {
+    r.retries++;
+  };
   const queue = new Queue({
     index: 3,
     packed,
@@ -336,9 +339,7 @@ export function rig({ packed, eventIdx = false, indirect = true, size = 8, ram =
       queue.stop();
     },
     later: () => {
-      r.later = ram.wait(() => {
-        r.retries++;
-      });
+      r.later = ram.wait(again);
     },
   });
   const driver = packed ? new PackedDriver(ram, layout, eventIdx) : new SplitDriver(ram, layout, eventIdx);

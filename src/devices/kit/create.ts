@@ -1,4 +1,5 @@
 import type { MemorySlots } from '../../memory/types.ts';
+import { isMasterAbort } from '../../pci/dma.ts';
 import type { Clock } from '../../time/types.ts';
 import { deviceName, type PciDeviceDefinition } from './definition.ts';
 import type { DmaPort } from './dma.ts';
@@ -59,7 +60,7 @@ export function createPciDevice(
 function dmaPort(f: DeviceFunction): DmaPort {
   const gate = f.dma;
   const refused = () => {
-    if (gate.refused === 'EFAULT' || gate.refused === 'EPERM') f.masterAborted();
+    if (isMasterAbort(gate.refused)) f.masterAborted();
   };
   return {
     get mayMaster() {
