@@ -15,6 +15,7 @@ import { VirtioBlk } from '../../../src/devices/virtio/blk/device.ts';
 import { VirtioConsole } from '../../../src/devices/virtio/console/device.ts';
 import type { VirtioDevice } from '../../../src/devices/virtio/device.ts';
 import { VirtioFs } from '../../../src/devices/virtio/fs/device.ts';
+import { VirtioMem } from '../../../src/devices/virtio/mem/device.ts';
 import { VirtioNet } from '../../../src/devices/virtio/net/device.ts';
 import { createVirtioPci } from '../../../src/devices/virtio/pci-transport.ts';
 import { VirtioRng } from '../../../src/devices/virtio/rng/device.ts';
@@ -26,7 +27,7 @@ import { PmCapability } from '../../../src/pci/caps/pm.ts';
 import type { PciFunction } from '../../../src/pci/function.ts';
 import type { VirtualClock } from '../../../src/time/types.ts';
 import { MemoryFiles } from '../../support/fuse.ts';
-import { type GuardedRam, RAM, RAM_SIZE } from './guest-ram.ts';
+import { type GuardedRam, HOTPLUG, HOTPLUG_BLOCK, HOTPLUG_SIZE, RAM, RAM_SIZE } from './guest-ram.ts';
 import { ClockScheduler, FuzzDisk, FuzzSockets, InjectedError, Loopback } from './host-ends.ts';
 import type { Random } from './random.ts';
 
@@ -125,6 +126,7 @@ export async function createDevices(env: DeviceEnvironment): Promise<Devices> {
     statisticsPeriod: 1e6,
     discarder: pinAwareDiscarder(ram.pins),
   });
+  const mem = new VirtioMem({ base: HOTPLUG, size: HOTPLUG_SIZE, blockSize: HOTPLUG_BLOCK, memory: ram.pins });
   const vsock = new VirtioVsock({ guestCid: GUEST_CID, clock, maxConnections: 64 });
   const sockEnds = new VsockEnds(vsock, random);
   const shareDevice = new VirtioFs({ tag: 'share', server: shared });
@@ -170,6 +172,7 @@ export async function createDevices(env: DeviceEnvironment): Promise<Devices> {
       virtio(vsock),
       virtio(new VirtioFs({ tag: 'memory', server: files })),
       virtio(shareDevice),
+      virtio(mem),
       kit(edu, { dma_mask: '0xffffffffffffffff' }),
       kit(pciTestdev),
       kit(everything),
@@ -193,6 +196,8 @@ export async function createDevices(env: DeviceEnvironment): Promise<Devices> {
       sockEnds.step();
       stepConsoles(consoles, random);
       if (random.oneIn(8)) balloon.target = random.below(RAM_SIZE >> 12) << 12;
+      if (random.oneIn(8)) mem.requested = random.below(HOTPLUG_SIZE / HOTPLUG_BLOCK + 1) * HOTPLUG_BLOCK;
+      if (random.oneIn(64)) mem.systemReset();
       if (random.oneIn(8)) balloon.requestStatistics().catch(() => undefined);
       files.calls.length = 0;
       clock.advanceTo(clock.nowNs() + random.below(20e6));

@@ -6,6 +6,10 @@ import type { Random } from './random.ts';
 /** The guest's RAM that it fuzzes with. */
 export const RAM = 0x4000_0000;
 export const RAM_SIZE = 8 << 20;
+/** The last part of RAM, in which no driver has its rings: memory that is plugged and unplugged, in blocks. */
+export const HOTPLUG_SIZE = 1 << 20;
+export const HOTPLUG = RAM + RAM_SIZE - HOTPLUG_SIZE;
+export const HOTPLUG_BLOCK = 64 << 10;
 /** RAM that only the witnesses use: far away, where no wild address leads by chance. */
 export const WITNESS_RAM = 0x2a_5a50_0000;
 export const WITNESS_RAM_SIZE = 64 << 10;
@@ -65,6 +69,7 @@ export class GuardedRam {
     ]);
     // Little enough that some requests have to wait for others, and some are too large for ever.
     this.pins = new PinTable({ memory: this.memory, limits: { shortBytes: 16 << 20 } });
+    this.pins.startUnplugged(HOTPLUG, HOTPLUG_SIZE);
   }
 
   /** What is wrong with memory that no device may touch or tell; undefined: nothing. `exposed`: what the guest can see. */

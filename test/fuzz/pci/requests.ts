@@ -1,6 +1,6 @@
 import { ipv4Frame, tcpFrame, udpFrame } from '../../support/user-net.ts';
 import { GUEST_CID } from './devices.ts';
-import { RAM, RAM_SIZE } from './guest-ram.ts';
+import { HOTPLUG, HOTPLUG_BLOCK, HOTPLUG_SIZE, RAM, RAM_SIZE } from './guest-ram.ts';
 import { fuseRequest, joined, pack, zero } from './pack.ts';
 import type { Random } from './random.ts';
 
@@ -33,6 +33,8 @@ function valid(random: Random, type: number, queue: number, queues: number): Pay
       return balloon(random, queue);
     case 19:
       return vsock(random, queue);
+    case 24:
+      return mem(random);
     case 26:
       return fs(random);
     default:
@@ -163,6 +165,15 @@ function balloon(random: Random, queue: number): Payload {
   // The first and the last pages, and beyond: what is in the middle are rings and buffers.
   const pfn = () => (random.oneIn(8) ? random.word() : last - random.between(-4, 60));
   return { out: joined(...Array.from({ length: pages }, () => pack('I', pfn()))), in: 0 };
+}
+
+// --- virtio-mem ---
+
+function mem(random: Random): Payload {
+  const blocks = HOTPLUG_SIZE / HOTPLUG_BLOCK;
+  const type = random.oneIn(32) ? random.word() : random.pick([0, 0, 0, 1, 1, 2, 3]);
+  const addr = HOTPLUG + HOTPLUG_BLOCK * (random.oneIn(16) ? random.below(100) - 50 : random.below(blocks));
+  return { out: pack('HHIQHHI', type, 0, 0, random.oneIn(32) ? random.word() : addr, random.below(4), 0, 0), in: 10 };
 }
 
 // --- virtio-vsock ---
