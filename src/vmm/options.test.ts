@@ -87,12 +87,28 @@ test.each([
   [{ kernel, memory: 2 ** 29 + 1 }, 'ERR_BAD_SIZE', 'no multiple of 4096', 'whole pages'],
   [{ kernel, memory: 512 }, 'ERR_MEMORY_TOO_SMALL', '512 bytes is too small', '512M is 512 MiB'],
   [{ kernel, memory: '4010M' }, 'ERR_MEMORY_TOO_LARGE', '3.9 GiB is more', 'at most 4009M'],
+  [{ kernel, hotplug: 'lots' }, 'ERR_BAD_SIZE', "hotplug: 'lots' is not a size", '512M'],
+  [{ kernel, hotplug: true }, 'ERR_USAGE', 'hotplug: true must be a size', '128M'],
+  [{ kernel, hotplug: '64M' }, 'ERR_BAD_SIZE', 'no multiple of 128 MiB', 'for example, 512M'],
+  [{ kernel, hotplug: '3584M' }, 'ERR_MEMORY_TOO_LARGE', '3.5 GiB is more', 'with 512 MiB of RAM use at most 3456M'],
+  // 1 MiB more of RAM, and it begins 128 MiB further up.
+  [{ kernel, memory: '513M', hotplug: '3456M' }, 'ERR_MEMORY_TOO_LARGE', '3.4 GiB is more', 'at most 3328M'],
+  [{ kernel, memory: '4009M', hotplug: '128M' }, 'ERR_MEMORY_TOO_LARGE', '128 MiB is more', 'at most 0M'],
 ])('%j is refused', (options, code, message, hint) => {
   const e = refused(options);
   expect(e.code).toBe(code);
   expect(e.message).toContain(message);
   if (hint === undefined) expect(e.hint).toBeUndefined();
   else expect(e.hint).toContain(hint);
+});
+
+test('hotplug is a device behind all others, and none of it is none', () => {
+  const devices = (hotplug: string | number) => resolveOptions({ kernel, hotplug, rng: true }).devices;
+  expect(devices('3456M')).toEqual([
+    { kind: 'rng', name: 'rng' },
+    { kind: 'mem', name: 'mem', size: 3456 * 2 ** 20 },
+  ]);
+  expect(devices(0)).toEqual([{ kind: 'rng', name: 'rng' }]);
 });
 
 test('every option has a look on the command line, and no two share a letter', () => {

@@ -1,0 +1,15 @@
+import { expect, it } from 'vitest';
+import { hotplugRange } from './address-map.ts';
+
+const MIB = 2 ** 20;
+
+it.each([
+  [256, 0x5000_0000],
+  [128, 0x4800_0000],
+  // Not a multiple of a Linux memory block of 128 MiB.
+  [1, 0x4800_0000],
+  [129, 0x5000_0000],
+  [3000, 0x1_0000_0000],
+])('memory that is plugged later is behind %i MiB of RAM at %i', (ram, base) => {
+  expect(hotplugRange(ram * MIB, 512 * MIB)).toEqual({ base, size: 512 * MIB });
+});
