@@ -7,6 +7,7 @@ import type { DeviceFailure } from '../../src/devices/kit/program.ts';
 import type { MsiMessage } from '../../src/irq/types.ts';
 import { createGuestMemory } from '../../src/memory/guest-memory.ts';
 import { PinTable } from '../../src/memory/pin-table.ts';
+import type { PinLimits } from '../../src/memory/pin-types.ts';
 import { setBarAddress } from '../../src/pci/bar.ts';
 import { BarMapper } from '../../src/pci/bar-mapper.ts';
 import { PciHost } from '../../src/pci/host.ts';
@@ -17,6 +18,7 @@ import { createVirtualClock } from '../../src/time/virtual-clock.ts';
 export interface KitRigOptions {
   readonly options?: Record<string, unknown>;
   readonly ramBase?: number;
+  readonly limits?: PinLimits;
   /** Default: createPciDevice(). */
   readonly create?: (env: DeviceKitEnvironment, pins: PinTable) => DeviceFunction;
 }
@@ -29,13 +31,13 @@ const IO_WINDOW = { space: 'io', base: 0, size: 0x1_0000 } as const;
 /** Makes the device and lets the guest's firmware do its work. */
 export function kitRig(
   definition: PciDeviceDefinition,
-  { options = {}, ramBase = RAM_BASE, create }: KitRigOptions = {},
+  { options = {}, ramBase = RAM_BASE, limits = {}, create }: KitRigOptions = {},
 ) {
   const memoryBus = createAddressBus();
   const ioBus = createAddressBus();
   const bytes = new Uint8Array(new SharedArrayBuffer(RAM_BYTES));
   const memory = createGuestMemory([{ base: ramBase, size: RAM_BYTES, kind: 'ram', bytes }]);
-  const pins = new PinTable({ memory });
+  const pins = new PinTable({ memory, limits });
   const messages: MsiMessage[] = [];
   const wire = { level: false };
   const clock = createVirtualClock({ startWall: 0n });

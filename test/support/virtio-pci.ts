@@ -2,6 +2,7 @@ import { expect } from 'vitest';
 import type { AccessSize, BusDevice } from '../../src/bus/types.ts';
 import type { Chain, VirtioDevice, VirtioHost } from '../../src/devices/virtio/device.ts';
 import { createVirtioPci, type VirtioPciOptions } from '../../src/devices/virtio/pci-transport.ts';
+import type { PinLimits } from '../../src/memory/pin-types.ts';
 import { PciBus } from '../../src/pci/bus.ts';
 import type { FunctionHost, PciFunction } from '../../src/pci/function.ts';
 import { DESC, DEVICE, DRIVER, type Driver, PackedDriver, SplitDriver, TestRam } from './virtqueue.ts';
@@ -94,7 +95,7 @@ export interface Message {
 
 /** A virtio function on a bus, and the driver's ways to it. */
 export class VirtioMachine {
-  readonly ram = new TestRam();
+  readonly ram: TestRam;
   readonly messages: Message[] = [];
   readonly lines: string[] = [];
   readonly f: PciFunction;
@@ -105,7 +106,9 @@ export class VirtioMachine {
   constructor(
     readonly device: EchoDevice,
     options: Partial<VirtioPciOptions> = {},
+    limits: PinLimits = {},
   ) {
+    this.ram = new TestRam(limits);
     this.f = createVirtioPci({ device, name: 'echo0', log: line => this.lines.push(line), ...options });
     const { pins, waiters } = this.ram;
     const host: FunctionHost = {

@@ -78,6 +78,42 @@ describe('edu', () => {
     expect(kitRig(edu, { options: { dma_mask: 'x' } }).failures.length).toBe(1);
   });
 
+  it('PIN-5: holds the memory of a transfer from its start until it is done', () => {
+    const rig = kitRig(edu, OPTIONS);
+    dma(rig, 0x4_0000n, BigInt(RAM_BASE) + 16n, 4096n, 3n);
+    expect(rig.pins.pins()).toMatchObject([
+      { owner: 'edu DMA', base: RAM_BASE + 16, length: 4096, write: true, longterm: false },
+    ]);
+    rig.advance(1e6);
+    expect(rig.pins.leaks()).toEqual([]);
+    dma(rig, BigInt(RAM_BASE), 0x4_0000n, 8n, 1n);
+    expect(rig.pins.pins()).toMatchObject([{ length: 8, write: false }]);
+    rig.host.reset();
+    expect([rig.pins.leaks(), rig.lines]).toEqual([[], []]);
+  });
+
+  it('table 4.3, balloon inflate: the page of a transfer goes when that is done', () => {
+    const rig = kitRig(edu, OPTIONS);
+    rig.memory.setU32(RAM_BASE, 0x1234_5678);
+    dma(rig, BigInt(RAM_BASE), 0x4_0000n, 4n, 1n);
+    expect(rig.pins.discard(RAM_BASE, 4096, 'balloon')).toMatchObject({ queued: 1 });
+    rig.advance(1e6);
+    expect(rig.memory.u32(RAM_BASE)).toBe(0);
+    dma(rig, 0x4_0000n, BigInt(RAM_BASE) + 4096n, 4n, 3n);
+    rig.advance(1e6);
+    expect(rig.memory.u32(RAM_BASE + 4096)).toBe(0x1234_5678);
+  });
+
+  it.each(['at its start', 'at its end'])('table 4.3, DMA with COMMAND.MASTER = 0 %s moves nothing', when => {
+    const rig = kitRig(edu, OPTIONS);
+    rig.memory.setU32(RAM_BASE, 0x1234_5678);
+    if (when === 'at its start') rig.function.configWrite(4, 2, 2);
+    dma(rig, 0x4_0000n, BigInt(RAM_BASE), 4n, 3n);
+    rig.function.configWrite(4, 2, when === 'at its start' ? 6 : 2);
+    rig.advance(1e6);
+    expect([rig.memory.u32(RAM_BASE), rig.read(0, 0x98, 4), rig.pins.leaks()]).toEqual([0x1234_5678, 2n, []]);
+  });
+
   it('forgets everything in a reset, what is under way too', () => {
     const rig = kitRig(edu);
     rig.write(0, 0x20, 4, 0x80);

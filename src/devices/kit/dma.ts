@@ -78,7 +78,7 @@ export class ProgramDma implements DeviceDma {
     return [...this.#open];
   }
 
-  /** Releases those of `pins` that the device has not, and says so. `when` it should have, at the latest. */
+  /** Releases those of `pins` that the device has not, and says so. `when` it should have, at the latest, for people. */
   release(pins: readonly DmaPin[], when: string): void {
     let forgotten = 0;
     for (const pin of pins) {
@@ -87,13 +87,14 @@ export class ProgramDma implements DeviceDma {
       pin.unpin();
     }
     if (forgotten === 0 || this.#lines++ >= MAX_LOG_LINES) return;
-    this.#log(`${forgotten} ${forgotten === 1 ? 'pin was' : 'pins were'} not released in ${when}, and are now`);
+    const pinsWere = forgotten === 1 ? 'pin of guest memory was' : 'pins of guest memory were';
+    this.#log(`${forgotten} ${pinsWere} left over at the end of ${when}`);
   }
 
   /** The program has failed: it reaches nothing any more. */
   end(): void {
     this.#ended = true;
-    this.release(this.open, 'the failure');
+    this.release(this.open, 'the device');
   }
 
   #reach<T>(a: number | bigint, length: number, access: 'r' | 'w', use: (bytes: Uint8Array) => T): T | undefined {
