@@ -24,7 +24,7 @@ const COLOURS: Readonly<Record<CellState, string>> = {
 const LEGEND: Readonly<Record<CellState, string>> = {
   free: 'free: nobody holds it',
   unplugged: 'unplugged',
-  discarded: 'discarded: the host has it back',
+  discarded: 'discarded: reads as zeros',
   short: 'short pin: one request',
   long: 'long-term pin',
 };

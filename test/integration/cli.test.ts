@@ -150,6 +150,23 @@ test('events as JSON, one line each, the end with its numbers', async () => {
   expect(events.at(-1)).toMatchObject({ sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
 });
 
+test('PIN-5: the end of a VM whose memory somebody still holds names the holder', async () => {
+  const s = run('--json').type('leak\npoweroff\n');
+  expect(await s.exit()).toBe(0);
+  const events = s.err
+    .trim()
+    .split('\n')
+    .map(l => JSON.parse(l) as { event: string });
+  expect(events.find(e => e.event === 'pins-leaked')).toMatchObject({
+    acquired: 10,
+    released: 7,
+    leaks: [{ owner: 'disk0 queue 0', pages: 3 }],
+  });
+  const sound = run('--json').type('poweroff\n');
+  expect(await sound.exit()).toBe(0);
+  expect(sound.err).not.toContain('pins-leaked');
+});
+
 test('a configuration file: its names are the library’s, its paths relative to it, flags win', async () => {
   const config = join(folder, 'vm.json');
   writeFileSync(config, JSON.stringify({ kernel: 'kernel', memory: '128M', cpus: 3, params: 'from file' }));
