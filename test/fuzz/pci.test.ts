@@ -19,6 +19,7 @@ it.each([1, SEED])(
     expect(report.plugs).toBeGreaterThan(0);
     expect(report.messages).toBeGreaterThan(100);
     expect(report.witnessed).toBeGreaterThan(100);
+    expect(report.pinned).toBeGreaterThan(10_000);
   },
   300_000,
 );

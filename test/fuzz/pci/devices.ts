@@ -8,6 +8,7 @@ import { openShare } from '../../../src/backends/share/open-share.ts';
 import { edu } from '../../../src/devices/edu/device.ts';
 import { createPciDevice } from '../../../src/devices/kit/create.ts';
 import { definePciDevice } from '../../../src/devices/kit/definition.ts';
+import type { DmaPin } from '../../../src/devices/kit/device.ts';
 import { pciTestdev } from '../../../src/devices/pci-testdev/device.ts';
 import { VirtioBalloon } from '../../../src/devices/virtio/balloon/device.ts';
 import { pinAwareDiscarder } from '../../../src/devices/virtio/balloon/discarder.ts';
@@ -332,6 +333,7 @@ const everything = definePciDevice(
   dev => {
     let address = 0n;
     let length = 0;
+    const held: DmaPin[] = [];
     dev.bar(2).on({
       read: offset => offset,
       write: (offset, value) => {
@@ -350,6 +352,11 @@ const everything = definePciDevice(
         if (offset < 2048) return;
         dev.dma.write(address, dev.bar(0).memory.subarray(0, length));
         dev.dma.view(address, length, 'w')?.fill(7, 0, 100);
+        const pin = dev.dma.pin(address, length, length % 2 === 0 ? 'r' : 'w', { longterm: length % 3 === 0 });
+        if (pin === undefined) return;
+        // Some stay until a reset or an unplug, which the device does not care about.
+        held.push(pin);
+        if (held.length > 3) held.shift()!.unpin();
       },
     });
     dev.onUnplug(() => undefined);

@@ -29,6 +29,8 @@ export interface FuzzReport {
   readonly ejected: number;
   /** Requests of the witnesses, all of which were answered as they should be. */
   readonly witnessed: number;
+  /** Pages that devices have pinned, and released again. */
+  readonly pinned: number;
   readonly slowest: { readonly ms: number; readonly what: string };
   readonly heapGrowth: number;
   readonly rssGrowth: number;
@@ -132,6 +134,7 @@ async function run(m: FuzzMachine, options: FuzzOptions): Promise<FuzzReport> {
       plugs: guest.plugs,
       ejected: guest.ejected,
       witnessed: witnesses.reduce((total, w) => total + w.requests, 0),
+      pinned: m.ram.pins.stats().pinAcquired,
       slowest: m.slowest,
       heapGrowth: now.heapUsed - (before?.heapUsed ?? now.heapUsed),
       rssGrowth: now.rss - (before?.rss ?? now.rss),
@@ -156,8 +159,30 @@ async function run(m: FuzzMachine, options: FuzzOptions): Promise<FuzzReport> {
     if (now.heapGrowth > GROWTH_LIMIT) throw new FuzzFailure(`the heap has grown by ${now.heapGrowth} bytes`);
     options.progress?.(now);
   }
+  await release(m, settle);
   if (process.env.FUZZ_LOG !== undefined)
     for (const d of drivers)
       process.stderr.write(`${d.name}: ${d.offered} ${d.returned} ${d.initializations} ${JSON.stringify(d.stats)}\n`);
   return report();
+}
+
+/**
+ * PIN-5 for all that has happened: long-term pins are those of rings and of one device that likes them, three areas a ring; and
+ * after a reset, once the host's ends have done what was under way, nobody holds a page.
+ */
+async function release(m: FuzzMachine, settle: () => Promise<void>): Promise<void> {
+  const { pins } = m.ram;
+  const areas = new Map<string, number>();
+  for (const p of pins.pins()) if (p.longterm) areas.set(p.owner, (areas.get(p.owner) ?? 0) + 1);
+  for (const [owner, n] of areas) {
+    const ring = / queue \d+$/.test(owner);
+    if (ring ? n !== 3 : n > 3) throw new FuzzFailure(`${owner} has ${n} long-term pins`);
+  }
+  m.host.reset();
+  for (let turns = 0; pins.leaks().length > 0; turns++) {
+    if (turns === 1000) throw new FuzzFailure(`pins that are never released: ${JSON.stringify(pins.leaks())}`);
+    await settle();
+  }
+  const { pinAcquired, pinReleased } = pins.stats();
+  if (pinAcquired !== pinReleased) throw new FuzzFailure(`${pinAcquired} pages pinned, ${pinReleased} released`);
 }
