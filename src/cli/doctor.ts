@@ -1,7 +1,7 @@
 import { access, constants, mkdir, statfs } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { dirname } from 'node:path';
-import { cacheFolder, DEBIAN_ARM64, findImage } from '../images/index.ts';
+import { cacheFolder, DEBIAN_ARM64, findImage, isCurrent } from '../images/index.ts';
 import { formatSize, probeHost, VmError, whyNotKvm } from '../vmm/index.ts';
 import { EXIT } from './exit-codes.ts';
 import type { Output } from './output.ts';
@@ -111,7 +111,18 @@ async function checkImage(): Promise<Finding[]> {
   const check = 'image';
   try {
     const image = await findImage(DEBIAN_ARM64);
-    if (image !== undefined) return [{ check, status: 'ok', text: `${DEBIAN_ARM64}: Linux ${image.release}` }];
+    if (image !== undefined) {
+      const text = `${DEBIAN_ARM64}: Linux ${image.release}`;
+      if (isCurrent(image)) return [{ check, status: 'ok', text }];
+      return [
+        {
+          check,
+          status: 'note',
+          text: `${text}, made by another version of tsvisor`,
+          fix: `tsvisor pull ${DEBIAN_ARM64}`,
+        },
+      ];
+    }
     const text = `${DEBIAN_ARM64} is not in the cache; \`tsvisor start\` will fetch it`;
     return [{ check, status: 'note', text, fix: `tsvisor pull ${DEBIAN_ARM64}` }];
   } catch (e) {

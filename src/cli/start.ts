@@ -1,5 +1,5 @@
 import { embeddedGuest } from '../images/embedded-guest.ts';
-import { DEBIAN_ARM64, findImage, type Image } from '../images/index.ts';
+import { DEBIAN_ARM64, findImage, type Image, isCurrent } from '../images/index.ts';
 import { type CreateOptions, VmError, type VmOptions } from '../vmm/index.ts';
 import { flagsToOptions } from './flags.ts';
 import type { Output } from './output.ts';
@@ -50,7 +50,13 @@ async function findOrPull(
 ): Promise<Image> {
   try {
     const image = await findImage(DEBIAN_ARM64);
-    if (image !== undefined) return image;
+    if (image !== undefined) {
+      if (!isCurrent(image)) {
+        const line = `the image ${DEBIAN_ARM64} was made by another version of tsvisor; \`tsvisor pull\` updates it`;
+        out.event('log', { line }, `tsvisor: ${line}`);
+      }
+      return image;
+    }
   } catch (e) {
     // A damaged cache is mended by fetching again, where that is allowed.
     if (!(e instanceof VmError) || e.code !== 'ERR_CACHE_CORRUPT' || offline) throw e;

@@ -236,7 +236,7 @@ export class ImageCache {
 export async function findImage(
   name: string,
   options: { readonly cacheDir?: string | undefined; readonly verify?: 'digest' | 'size' } = {},
-): Promise<Image | undefined> {
+): Promise<(Image & { readonly recipe: string }) | undefined> {
   return new ImageCache(options.cacheDir).find(name, options.verify);
 }
 

@@ -18,6 +18,11 @@ export const DEFAULT_SUITE = 'bookworm';
 /** Changes whenever this program would make another initramfs out of the same packages. */
 const RECIPE = sha256(JSON.stringify(['2', { ...scripts }, VIRTIO_MODULES])).slice(0, 16);
 
+/** Whether an image is what this program would make of its packages; if not, it may lack what a pull would bring, drivers for one. */
+export function isCurrent({ recipe }: { readonly recipe: string }): boolean {
+  return recipe === RECIPE;
+}
+
 /** Options of {@link pullDebianArm64}. */
 export interface PullOptions {
   /** Default: the user's cache folder. */
@@ -72,7 +77,7 @@ export async function pullDebianArm64(options: PullOptions = {}): Promise<PullRe
   try {
     const packages = await source.resolve();
     const same = current?.packages.map(p => p.sha256).join() === packages.map(p => p.sha256).join();
-    if (current && same && current.recipe === RECIPE) return { image: current, changed: false };
+    if (current && same && isCurrent(current)) return { image: current, changed: false };
     const [kernelId, busyboxId] = packages;
     if (!kernelId || !busyboxId) throw new VmError('ERR_INTERNAL', 'a source named too few packages');
     const kernelDeb = await source.fetch(kernelId);

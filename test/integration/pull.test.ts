@@ -16,6 +16,7 @@ import {
   cacheFolder,
   findImage,
   ImageCache,
+  isCurrent,
   type PullEvent,
   pullDebianArm64,
   readInputFile,
@@ -190,6 +191,16 @@ describe('pull from a mirror', () => {
     expect(changed).toBe(true);
     expect((await stat(image.kernel)).size).toBe(400_000);
     await expect(stat(old.kernel)).rejects.toThrow('ENOENT');
+  });
+
+  it('knows an image that another version of this program has made, and makes it anew out of the same packages', async () => {
+    const { image } = await pullHere();
+    expect(isCurrent((await findImage('debian-arm64', { cacheDir: folder }))!)).toBe(true);
+    const manifest = join(folder, 'images/debian-arm64/image.json');
+    await writeFile(manifest, (await readFile(manifest, 'utf8')).replace(/"recipe": "\w+"/, '"recipe": "old"'));
+    expect(isCurrent((await findImage('debian-arm64', { cacheDir: folder }))!)).toBe(false);
+    expect(await pullHere()).toMatchObject({ changed: true, image: { initrd: image.initrd } });
+    expect(isCurrent((await findImage('debian-arm64', { cacheDir: folder }))!)).toBe(true);
   });
 
   it('takes by-hash addresses where the archive has them', async () => {
