@@ -333,10 +333,10 @@ export class PinTable implements P.Pins {
     const unblock = this.#block(ranges);
     try {
       const end = performance.now() + o.timeoutMs;
-      while (short() !== undefined) {
+      for (let busy = short(); busy !== undefined; busy = short()) {
         o.signal?.throwIfAborted();
         if (performance.now() >= end) {
-          throw pinnedError('memory that has to be still', base, length, this.#ownersOf(...short()!));
+          throw pinnedError('memory that has to be still', base, length, this.#ownersOf(...busy));
         }
         await new Promise(resolve => setTimeout(resolve, 1));
       }
