@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
 import { createAddressBus } from '../bus/address-bus.ts';
@@ -19,7 +18,6 @@ import { hostMemory } from '../engines/host/host-memory.ts';
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
-import { PinTable } from '../memory/pin-table.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import type { PciRootPort } from '../pci/root-port.ts';
@@ -36,6 +34,8 @@ import type {
   BalloonStatistics,
   DeviceConfig,
   ExitReason,
+  ForkAnswer,
+  ForkCall,
   Machine,
   MachineConfig,
   MachineEvents,
@@ -43,9 +43,8 @@ import type {
   MemoryMap,
   PinReport,
 } from './machine.ts';
-import { memlockBytes } from './memlock.ts';
+import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
-import { memoryMap, pinReport } from './pin-report.ts';
 
 /** The guest's system counter: 62.5 MHz, 16 ns a tick, as on QEMU's board. */
 const COUNTER_HZ = 62_500_000;
@@ -76,7 +75,7 @@ export class ArmVirt implements Machine {
   readonly #engine: A64Engine;
   /** Where memory is plugged and unplugged. */
   readonly #hotplug: AddressRange | undefined;
-  readonly #pins: PinTable;
+  readonly #memory: MachineMemory;
   readonly #bus: AddressBus;
   readonly #hypercalls = createHypercallBus();
   readonly #gic: InterruptController & CpuInterface;
@@ -112,7 +111,12 @@ export class ArmVirt implements Machine {
           ? { kind: 'virtual', clock: createVirtualClock({ startWall: VIRTUAL_EPOCH }) }
           : { kind: 'host', clock: createHostClock() },
     });
-    this.#pins = this.#createPins();
+    this.#memory = new MachineMemory({
+      engine: this.#engine,
+      events,
+      pinLimitBytes: config.pinLimitBytes,
+      hotplug: this.#hotplug,
+    });
     this.kickWord = this.#engine.kickWord;
     this.#mpidrs = this.#engine.vcpus.map(v => this.#engine.mpidr(v.id) & 0xff_00ff_ffffn);
     this.#bus = createAddressBus({ onUnhandled: a => this.#onUnhandled(a.address, a.size, a.value) });
@@ -134,7 +138,7 @@ export class ArmVirt implements Machine {
     this.#map(ARM_VIRT.pl031, this.#rtc);
     this.#pci = new PciRoot({
       bus: this.#bus,
-      pins: this.#pins,
+      pins: this.#memory.pins,
       slots: this.#engine.slots,
       interrupts: this.#gic,
       events,
@@ -169,7 +173,7 @@ export class ArmVirt implements Machine {
   step(): 'yield' | 'idle' | 'stopped' {
     if (this.#ended) return 'stopped';
     this.#stepping = true;
-    this.#pins.nowNs = this.#engine.clock.nowNs();
+    this.#memory.pins.nowNs = this.#engine.clock.nowNs();
     this.#engine.clock.runDue();
     const result = this.#engine.step(STEP_NS);
     this.#uart.flush();
@@ -196,13 +200,12 @@ export class ArmVirt implements Machine {
   }
 
   reset(): void {
-    // What can be unplugged goes back to the host below; zeros would cost memory.
-    for (const { base, bytes } of this.#engine.memory.regions) if (base !== this.#hotplug?.base) bytes.fill(0);
     this.#gic.reset();
     this.#uart.reset();
     this.#rtc.reset();
     this.#flash?.reset();
     this.#pci.host.reset();
+    this.#memory.clear();
     for (const d of this.#devices) d.hotplug?.systemReset();
     this.#engine.reset();
     this.#ended = false;
@@ -210,17 +213,7 @@ export class ArmVirt implements Machine {
   }
 
   memoryHash(): string {
-    const hash = createHash('sha256');
-    // Chunks, since a hash does not take shared memory directly.
-    const chunk = new Uint8Array(1 << 20);
-    for (const { bytes } of this.#engine.memory.regions) {
-      for (let at = 0; at < bytes.length; at += chunk.length) {
-        const part = bytes.subarray(at, at + chunk.length);
-        chunk.set(part);
-        hash.update(chunk.subarray(0, part.length));
-      }
-    }
-    return hash.digest('hex');
+    return this.#memory.hash();
   }
 
   info(): MachineInfo {
@@ -248,11 +241,19 @@ export class ArmVirt implements Machine {
   }
 
   pins(): PinReport {
-    return pinReport(this.#pins, this.#engine.clock.nowNs(), this.#config.pinLimitBytes);
+    return this.#memory.report();
   }
 
   memoryMap(): MemoryMap {
-    return memoryMap(this.#pins, this.#engine.memory.regions);
+    return this.#memory.map();
+  }
+
+  forkMemory(limitMs: number): Promise<number> {
+    return this.#memory.forks.fork(limitMs);
+  }
+
+  forked(fork: number, call: ForkCall): Promise<ForkAnswer> {
+    return this.#memory.forks.call(fork, call);
   }
 
   async plug(device: DeviceConfig): Promise<void> {
@@ -363,38 +364,7 @@ export class ArmVirt implements Machine {
       await d.close?.();
     }
     this.#flash?.close();
-    this.#reportLeaks();
-  }
-
-  /** PIN-5: with every device closed nobody has a reason to hold memory. */
-  #reportLeaks(): void {
-    const leaks = this.#pins.leaks();
-    if (leaks.length === 0) return;
-    const { pinAcquired: acquired, pinReleased: released } = this.#pins.stats();
-    const holders = leaks.map(l => `${l.owner} (${l.pages} pages)`).join(', ');
-    this.#events.log(`guest memory is still pinned at the end, by ${holders}: a defect of that device`);
-    this.#events.report?.({ type: 'pins-leaked', acquired, released, leaks });
-  }
-
-  #createPins(): PinTable {
-    const { pinLimitBytes } = this.#config;
-    const memlock = memlockBytes();
-    const { memory } = this.#engine;
-    const table = new PinTable({
-      memory,
-      limits: {
-        // Buffers of requests do not overlap, unless a guest means harm.
-        shortBytes: memory.regions.reduce((sum, r) => sum + r.size, 0),
-        ...(pinLimitBytes === undefined ? {} : { longtermBytes: pinLimitBytes }),
-        ...(memlock === undefined ? {} : { memlockBytes: memlock }),
-      },
-      discardBytes: (base, length) => this.#engine.discard(base, length),
-    });
-    // vCPUs write without pins.
-    table.dirty.addSource(this.#engine.writeTracker);
-    table.addPlugListener(this.#engine);
-    if (this.#hotplug !== undefined) table.startUnplugged(this.#hotplug.base, this.#hotplug.size);
-    return table;
+    this.#memory.close();
   }
 
   /** Engine internals for tests and debuggers. */
@@ -437,8 +407,8 @@ export class ArmVirt implements Machine {
   #environment(): DeviceEnvironment {
     const { cpus, seed, clock, virtio = 'modern' } = this.#config;
     return {
-      memory: this.#engine.memory,
-      pins: this.#pins,
+      memory: this.#memory.noted(),
+      pins: this.#memory.pins,
       hotplug: this.#hotplug,
       slots: this.#engine.slots,
       clock: this.#deviceClock(),

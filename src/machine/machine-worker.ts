@@ -139,6 +139,12 @@ class Runner {
       case 'hotplugged':
         value = machine[q.what]();
         break;
+      case 'forkMemory':
+        value = await machine.forkMemory(q.limitMs);
+        break;
+      case 'forked':
+        value = await machine.forked(q.fork, q.call);
+        break;
       case 'plug':
         await machine.plug(q.device);
         break;

@@ -4,10 +4,12 @@ import type { PinLeak } from '../memory/pin-types.ts';
 import type { BarMove } from '../pci/bar-mapper.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import type { InlineConfig } from './inline-protocol.ts';
+import type { ForkAnswer, ForkCall } from './memory-forks.ts';
 import type { MemoryMap, PinReport } from './pin-report.ts';
 
 export type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
 export type { PinInfo, PinLeak, PinStats } from '../memory/pin-types.ts';
+export type { ForkAnswer, ForkCall } from './memory-forks.ts';
 export type { MemoryCell, MemoryMap, MemoryMapRegion, PinReport } from './pin-report.ts';
 
 /**
@@ -218,6 +220,13 @@ export interface Machine {
   pins(): PinReport;
   /** The same as a map; looks at every page. */
   memoryMap(): MemoryMap;
+  /**
+   * Forks memory, copy-on-write, once its short pins are gone; waits for that up to `limitMs`. The result names the fork.
+   * @throws VmError ERR_PINNED, ERR_PIN_UNSUPPORTED.
+   */
+  forkMemory(limitMs: number): Promise<number>;
+  /** Asks about a fork. @throws VmError ERR_STATE for one that is closed, and what the call can. */
+  forked(fork: number, call: ForkCall): Promise<ForkAnswer>;
   /**
    * Plugs a device into a free slot of a running machine.
    * @throws VmError ERR_PCI_SLOT without one; what the device's host side says.

@@ -7,6 +7,8 @@ import type {
   BalloonStatistics,
   DeviceConfig,
   ExitReason,
+  ForkAnswer,
+  ForkCall,
   MachineConfig,
   MachineInfo,
   MachineReport,
@@ -38,6 +40,8 @@ export type ToWorker =
 export type Question =
   | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' | 'hotplugged' }
   | { readonly what: 'plug'; readonly device: DeviceConfig }
+  | { readonly what: 'forkMemory'; readonly limitMs: number }
+  | { readonly what: 'forked'; readonly fork: number; readonly call: ForkCall }
   | { readonly what: 'unplug'; readonly name: string }
   // The ports of these are to be transferred.
   | { readonly what: 'vsockConnect'; readonly port: number; readonly stream: MessagePort }
@@ -53,6 +57,8 @@ export interface Answers {
   readonly pci: readonly PciFunctionInfo[];
   readonly pins: PinReport;
   readonly memoryMap: MemoryMap;
+  readonly forkMemory: number;
+  readonly forked: ForkAnswer;
   readonly plug: undefined;
   readonly unplug: undefined;
   readonly vsockConnect: undefined;

@@ -1,5 +1,6 @@
 import type { BalloonStatistics } from '../machine/machine.ts';
 import type { Ask } from '../machine/protocol.ts';
+import { abortable } from './abortable.ts';
 import type { WaitOptions } from './console.ts';
 import { parseDuration, parseSize } from './units.ts';
 
@@ -42,17 +43,6 @@ export class VmBalloon {
     const { signal } = options;
     signal?.throwIfAborted();
     const limitMs = parseDuration(options.timeout ?? STATISTICS_LIMIT);
-    const answer = this.#ask({ what: 'balloonStatistics', limitMs });
-    if (signal === undefined) return await answer;
-    let onAbort = () => {};
-    const aborted = new Promise<never>((_, reject) => {
-      onAbort = () => reject(signal.reason as Error);
-      signal.addEventListener('abort', onAbort, { once: true });
-    });
-    try {
-      return await Promise.race([answer, aborted]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+    return await abortable(this.#ask({ what: 'balloonStatistics', limitMs }), signal);
   }
 }

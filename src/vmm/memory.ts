@@ -1,6 +1,9 @@
 import type { MemoryMap, PinInfo, PinReport, PinStats } from '../machine/machine.ts';
 import type { Ask } from '../machine/protocol.ts';
-import { parseSize } from './units.ts';
+import { abortable } from './abortable.ts';
+import type { WaitOptions } from './console.ts';
+import { MemoryImage } from './memory-image.ts';
+import { parseDuration, parseSize } from './units.ts';
 
 /**
  * The memory of a {@link Vm}: which device holds what of it, and for how long. All methods reject with VmError ERR_STATE when the VM
@@ -8,10 +11,12 @@ import { parseSize } from './units.ts';
  */
 export class VmMemory {
   readonly #ask: Ask;
+  readonly #ownPins: () => readonly PinInfo[];
 
-  /** @internal */
-  constructor(ask: Ask) {
+  /** @internal @param ownPins of devices of closures, whose table is this thread's. */
+  constructor(ask: Ask, ownPins: () => readonly PinInfo[]) {
     this.#ask = ask;
+    this.#ownPins = ownPins;
   }
 
   /**
@@ -29,7 +34,10 @@ export class VmMemory {
 
   /** Pins and sums of one moment, with the time of that moment. */
   async report(): Promise<PinReport> {
-    return await this.#ask({ what: 'pins' });
+    const report = await this.#ask({ what: 'pins' });
+    const own = this.#ownPins();
+    if (own.length === 0) return report;
+    return { ...report, pins: [...report.pins, ...own].sort((a, b) => a.base - b.base || a.sinceNs - b.sinceNs) };
   }
 
   /**
@@ -45,6 +53,29 @@ export class VmMemory {
   /** Bytes that the guest has plugged now. @throws VmError ERR_STATE without the option `hotplug`. */
   async hotplugged(): Promise<number> {
     return await this.#ask({ what: 'hotplugged' });
+  }
+
+  /**
+   * The memory as it is at one moment, while the VM runs on: for a look at it, or to keep it (`image.save('ram.bin')`). It waits until
+   * devices have no request under way; new ones wait for it meanwhile. Only memory is forked, not CPUs and devices.
+   * @param options.timeout how long devices may take: ms, or `'10s'`, the default.
+   * @throws VmError ERR_PINNED with `details.owners` when they take longer, ERR_PIN_UNSUPPORTED while a device of the host holds
+   *   memory; the signal's reason.
+   */
+  async fork(options: WaitOptions = {}): Promise<MemoryImage> {
+    const { timeout = '10s', signal } = options;
+    signal?.throwIfAborted();
+    const limitMs = parseDuration(timeout, 'timeout');
+    const image = this.#ask({ what: 'forkMemory', limitMs }).then(
+      fork => new MemoryImage(call => this.#ask({ what: 'forked', fork, call })),
+    );
+    try {
+      return await abortable(image, signal);
+    } catch (e) {
+      // It may come when nobody waits for it any more.
+      if (signal?.aborted) image.then(late => late.close()).catch(() => undefined);
+      throw e;
+    }
   }
 
   /** What the memory looks like: how many pages of each part are pinned, discarded or unplugged. Looks at every page. */
