@@ -6,7 +6,7 @@ import type { DmaPort } from '../devices/kit/dma.ts';
 import { type DeviceFailure, RunningProgram } from '../devices/kit/program.ts';
 import { createGuestMemory } from '../memory/guest-memory.ts';
 import { PinTable } from '../memory/pin-table.ts';
-import { FOLL_LONGTERM, FOLL_PIN, FOLL_WRITE } from '../memory/pin-types.ts';
+import { FOLL_LONGTERM, FOLL_PIN, FOLL_WRITE, type PinInfo } from '../memory/pin-types.ts';
 import { isMasterAbort } from '../pci/dma.ts';
 import {
   type FromProgram,
@@ -56,9 +56,21 @@ export class InlineProgram {
         this.#memories = m.memories;
       }
     });
-    options.port.on('close', () => this.#pins?.detach());
+    options.port.on('close', () => this.#end());
     // The VM's Worker keeps the process alive, or nothing does.
     options.port.unref();
+  }
+
+  /** The machine is gone. What the program still does on its own finds no memory. */
+  #end(): void {
+    this.#mailbox.allowMaster(false);
+    this.#pins?.detach();
+    this.#pins = undefined;
+  }
+
+  /** What the device has pinned now. The Worker's table knows how much that is, and not of whom. */
+  pins(): PinInfo[] {
+    return this.#pins?.pins() ?? [];
   }
 
   #answer(): void {
@@ -158,7 +170,9 @@ export class InlineProgram {
         return handle ?? 0;
       },
       view: handle => pins.view(handle),
-      unpin: handle => pins.unpin(handle),
+      unpin: handle => {
+        if (this.#pins !== undefined) pins.unpin(handle);
+      },
     };
   }
 

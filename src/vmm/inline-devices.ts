@@ -7,6 +7,8 @@ import type { DefinitionConfig } from './pci-devices.ts';
 
 /** What a {@link Vm} does for the devices on its own thread. */
 export interface InlineHost {
+  /** The programs that there are now. */
+  readonly programs: Set<InlineProgram>;
   /** Ends a short sleep of the Worker: a message is waiting for it. */
   wake(): void;
   log(line: string): void;
@@ -36,7 +38,7 @@ export function placeDevices(
 function startProgram({ name, definition, options }: DefinitionConfig, host: InlineHost): InlineConfig {
   const { port1, port2 } = new MessageChannel();
   const mailbox = new SharedArrayBuffer(Mailbox.bytes);
-  new InlineProgram({
+  const program = new InlineProgram({
     name,
     definition,
     options,
@@ -46,5 +48,7 @@ function startProgram({ name, definition, options }: DefinitionConfig, host: Inl
     log: line => host.log(line),
     failed: failure => host.failed(failure),
   });
+  host.programs.add(program);
+  port1.on('close', () => host.programs.delete(program));
   return { kind: 'inline', name, spec: definition.spec, port: port2, mailbox };
 }

@@ -145,7 +145,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.name = options.name;
     this.pci = new VmPci((q, transfer) => this.#askLiving(q, transfer), options.devices, this.#inlineHost);
     this.vsock = new VmVsock(this.#streams);
-    this.memory = new VmMemory(this.#streams.ask);
+    this.memory = new VmMemory(this.#streams.ask, () => [...this.#inlineHost.programs].flatMap(p => p.pins()));
     this.balloon = new VmBalloon(this.#streams.ask);
     this.#worker = worker;
     this.#wake = wake;
@@ -411,6 +411,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
 
   /** What this thread does for devices that are closures. */
   readonly #inlineHost: InlineHost = {
+    programs: new Set(),
     wake: () => this.#wakeWorker(),
     log: line => this.#log(line),
     failed: ({ name, message, stack }) => {

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { definePciDevice, type PciDeviceSetup, type PciDeviceSpec } from '../../src/devices/kit/definition.ts';
 import type { PciDevice } from '../../src/devices/kit/device.ts';
 import type { DeviceFailure } from '../../src/devices/kit/program.ts';
-import { placeDevices } from '../../src/vmm/inline-devices.ts';
+import { type InlineHost, placeDevices } from '../../src/vmm/inline-devices.ts';
 import { RAM_BASE } from '../support/kit-rig.ts';
 import type { Commands } from './fixtures/inline-machine.ts';
 
@@ -27,8 +27,10 @@ async function start(setup: PciDeviceSetup, spec: Partial<PciDeviceSpec> = {}, o
   const failures: DeviceFailure[] = [];
   const lines: string[] = [];
   let wakes = 0;
+  const programs: InlineHost['programs'] = new Set();
   const config = { kind: 'definition', name: 'probe0', definition, options } as const;
   const { devices, transfer } = placeDevices([config], {
+    programs,
     wake: () => wakes++,
     log: line => lines.push(line),
     failed: f => failures.push(f),
@@ -44,7 +46,8 @@ async function start(setup: PciDeviceSetup, spec: Partial<PciDeviceSpec> = {}, o
     worker.postMessage({ name, args });
     return (await once(worker, 'message'))[0] as ReturnType<Commands[K]>;
   };
-  return { dev: dev!, call, failures, lines, worker, wakes: () => wakes };
+  const pins = () => [...programs].flatMap(p => p.pins());
+  return { dev: dev!, pins, programs, call, failures, lines, worker, wakes: () => wakes };
 }
 
 const ONES = 0xffff_ffffn;
@@ -102,6 +105,57 @@ describe('inline devices', () => {
       false,
       2,
     ]);
+  });
+
+  it('PIN-5: what they have pinned can be told, until they release it or the machine is gone', async () => {
+    const { dev, pins, programs, worker } = await start(() => {});
+    const first = dev.dma.pin(RAM_BASE + 4096, 100, 'r', { longterm: true });
+    const second = dev.dma.pin(RAM_BASE, 4096, 'w');
+    expect(pins()).toMatchObject([
+      { owner: 'probe0 DMA', base: RAM_BASE + 4096, length: 100, write: false, longterm: true },
+      { owner: 'probe0 DMA', base: RAM_BASE, length: 4096, write: true, longterm: false },
+    ]);
+    second?.unpin();
+    expect(pins()).toHaveLength(1);
+    await worker.terminate();
+    await expect.poll(() => programs.size).toBe(0);
+    // The program does not know, and goes on.
+    first?.unpin();
+    expect([dev.dma.allowed, dev.dma.pin(RAM_BASE, 1, 'r'), dev.dma.read(RAM_BASE, 1)]).toEqual([
+      false,
+      undefined,
+      undefined,
+    ]);
+    expect(pins()).toEqual([]);
+  });
+
+  it('PIN-5: pin memory on their own thread, in the same table as the machine, until they let go or a reset does', async () => {
+    const { dev, call, lines } = await start(() => {});
+    const pin = dev.dma.pin(RAM_BASE, 4096, 'w', { longterm: true })!;
+    const forgotten = dev.dma.pin(RAM_BASE + 8, 4, 'r')!;
+    pin.bytes.set([1, 2, 3, 4]);
+    expect(await call('ram', RAM_BASE)).toBe(0x0403_0201);
+    expect(await call('page', RAM_BASE)).toEqual({ short: 1, long: 1, write: 1 });
+    // Nothing takes the page away meanwhile.
+    expect(await call('inflate', RAM_BASE)).toEqual({ discarded: 0, queued: 0, skippedPinned: 1 });
+    pin.unpin();
+    expect(await call('inflate', RAM_BASE)).toEqual({ discarded: 0, queued: 1, skippedPinned: 0 });
+    expect(await call('ram', RAM_BASE)).toBe(0x0403_0201);
+    await call('reset');
+    expect(lines).toEqual(['probe0: 1 pin of guest memory was left over at the end of a reset']);
+    expect(await call('page', RAM_BASE)).toEqual({ short: 0, long: 0, write: 0 });
+    expect(await call('ram', RAM_BASE)).toBe(0);
+    forgotten.unpin();
+    expect(await call('leaks')).toEqual([]);
+  });
+
+  it('table 4.3: pins of theirs are refused in holes with a master abort, and without bus mastering', async () => {
+    const { dev, call } = await start(() => {});
+    expect(dev.dma.pin(16, 4, 'r')).toBeUndefined();
+    await expect.poll(() => call('config', 6, 2)).toBe(0x2010);
+    await call('setCommand', 2);
+    expect([dev.dma.allowed, dev.dma.pin(RAM_BASE, 4, 'r')]).toEqual([false, undefined]);
+    expect(await call('leaks')).toEqual([]);
   });
 
   it('share BARs of memory', async () => {
