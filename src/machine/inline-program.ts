@@ -169,7 +169,7 @@ export class InlineProgram {
         });
         return handle ?? 0;
       },
-      view: handle => pins.view(handle),
+      pinned: handle => pins.view(handle),
       unpin: handle => {
         if (this.#pins !== undefined) pins.unpin(handle);
       },

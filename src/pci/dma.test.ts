@@ -44,7 +44,7 @@ describe('table 4.3, DMA with COMMAND.MASTER = 0', () => {
 test('table 4.3, DMA read from ROM: allowed to a borrow and to pins', () => {
   const { gate, owner } = setup();
   expect(gate.borrow(ROM, 16, 'r')).toHaveLength(16);
-  for (const longterm of [false, true]) expect(gate.view(gate.pin(ROM, 16, 'r', owner, longterm))).toHaveLength(16);
+  for (const longterm of [false, true]) expect(gate.pinned(gate.pin(ROM, 16, 'r', owner, longterm))).toHaveLength(16);
 });
 
 test('table 4.3, DMA write to ROM: EPERM, content unchanged', () => {
@@ -79,7 +79,7 @@ test('PIN-4: a pin is released once', () => {
   const { gate, owner } = setup();
   const pin = gate.pin(RAM_BASE, 4, 'w', owner);
   gate.unpin(pin);
-  expect(gate.view(pin)).toBeUndefined();
+  expect(gate.pinned(pin)).toBeUndefined();
   expect(() => gate.unpin(pin)).toThrow(expect.objectContaining({ code: 'ERR_PIN_INVALID' }));
 });
 

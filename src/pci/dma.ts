@@ -104,7 +104,7 @@ export class DmaGate {
   }
 
   /** The bytes of a pin, until its unpin(); undefined when they are in two regions of memory. */
-  view(handle: PinHandle): Uint8Array | undefined {
+  pinned(handle: PinHandle): Uint8Array | undefined {
     return this.#target?.pins.view(handle);
   }
 

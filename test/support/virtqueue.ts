@@ -60,8 +60,8 @@ export class TestRam implements GuestRam {
     return this.#gate.pin(address, length, access, owner, longterm);
   }
 
-  view(handle: PinHandle) {
-    return this.#gate.view(handle);
+  pinned(handle: PinHandle) {
+    return this.#gate.pinned(handle);
   }
 
   unpin(handle: PinHandle): void {

@@ -78,7 +78,7 @@ function dmaPort(f: DeviceFunction): DmaPort {
       if (handle === 0) refused();
       return handle;
     },
-    view: handle => gate.view(handle),
+    pinned: handle => gate.pinned(handle),
     unpin: handle => {
       gate.unpin(handle);
       gate.released();

@@ -13,7 +13,7 @@ export interface DmaPort {
   /** Pins them in the device's name; 0 when that is refused. */
   pin(address: number, length: number, access: 'r' | 'w', longterm: boolean): PinHandle;
   /** The bytes of a pin; undefined when they are in two regions of memory. */
-  view(handle: PinHandle): Uint8Array | undefined;
+  pinned(handle: PinHandle): Uint8Array | undefined;
   unpin(handle: PinHandle): void;
 }
 
@@ -61,7 +61,7 @@ export class ProgramDma implements DeviceDma {
     const port = this.#port;
     const handle = port.pin(address, length, access, longterm);
     if (handle === 0) return undefined;
-    const bytes = port.view(handle);
+    const bytes = port.pinned(handle);
     if (bytes === undefined) {
       port.unpin(handle);
       return undefined;

@@ -18,7 +18,7 @@ export interface GuestRam {
   /** Pins `length` bytes at `address`; 0: refused. Allocates nothing. */
   pin(address: number, length: number, access: 'r' | 'w', owner: PinOwner, longterm?: boolean): PinHandle;
   /** The bytes of a pin, valid until unpin(); undefined when they lie in two regions of memory. */
-  view(handle: PinHandle): Uint8Array | undefined;
+  pinned(handle: PinHandle): Uint8Array | undefined;
   /** Releases a pin, also while the device may not use memory. */
   unpin(handle: PinHandle): void;
   /**

@@ -71,7 +71,7 @@ export function createVirtioPci(options: VirtioPciOptions): PciFunction {
       },
       borrow: (address, length, access) => f.dma.borrow(address, length, access),
       pin: (address, length, access, owner, longterm) => f.dma.pin(address, length, access, owner, longterm),
-      view: handle => f.dma.view(handle),
+      pinned: handle => f.dma.pinned(handle),
       unpin: handle => f.dma.unpin(handle),
       wait: again => f.dma.wait(again),
       released: () => f.dma.released(),

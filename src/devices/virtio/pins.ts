@@ -57,7 +57,7 @@ export class QueuePins {
     const { ram } = this;
     const handle = ram.pin(address, length, access, this.owner, longterm);
     if (handle === 0) return ram.refused;
-    const bytes = ram.view(handle);
+    const bytes = ram.pinned(handle);
     if (bytes === undefined) {
       // In two regions of memory: devices get buffers in one piece.
       ram.unpin(handle);
