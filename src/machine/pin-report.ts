@@ -63,7 +63,7 @@ export function pinReport(table: PinSource, nowNs: number, pinLimitBytes: number
   return { nowNs, pins: pins.slice(0, MAX_REPORTED_PINS), omitted, stats: table.stats(), pinLimitBytes };
 }
 
-/** Counts the pages of each cell. Looks at every page once: some ten milliseconds for a GiB. */
+/** Counts the pages of each cell. Looks at every page once: about 100 ms for a GiB, in which the guest stands still. */
 export function memoryMap(table: PinSource, regions: readonly Region[]): MemoryMap {
   return { regions: regions.map(r => mapRegion(table, r)) };
 }
