@@ -104,11 +104,17 @@ export class MemoryFork implements Disposable {
 
 /**
  * Forks the memory of a table as soon as no short pin is left; the guest may run meanwhile, and its devices wait with new requests.
- * As long as nobody else is attached to the table, pages are shared; a thread that attaches later must not write while the fork lives.
+ * Pages are shared as long as nobody else is attached to the table; otherwise all of them are copied, at once or when a thread attaches.
  * @throws VmError ERR_PINNED (EBUSY) naming the owners when short pins stay beyond the limit, ERR_PIN_UNSUPPORTED (EOPNOTSUPP) while a
  *   device of the host has long-term pins: nobody can stop it; the signal's reason.
+ * @param before is called at the same moment, first.
  */
-export function forkMemory(table: PinTable, gate: WriteGate, o: DrainOptions): Promise<MemoryFork> {
+export function forkMemory(
+  table: PinTable,
+  gate: WriteGate,
+  o: DrainOptions,
+  before?: () => void,
+): Promise<MemoryFork> {
   const owners = table.passthroughOwners();
   if (owners.length > 0) {
     const error = new VmError(
@@ -124,8 +130,12 @@ export function forkMemory(table: PinTable, gate: WriteGate, o: DrainOptions): P
   const { regions } = table.memory;
   const first = regions[0];
   const last = regions.at(-1);
-  if (first === undefined || last === undefined) return Promise.resolve(new MemoryFork(table, gate));
-  return table.drained(first.base, last.base + last.size - first.base, o, () => new MemoryFork(table, gate));
+  const fork = () => {
+    before?.();
+    return new MemoryFork(table, gate);
+  };
+  if (first === undefined || last === undefined) return Promise.resolve(fork());
+  return table.drained(first.base, last.base + last.size - first.base, o, fork);
 }
 
 /** Calls `f` with each page's part of a range: page number, offset in the page, offset in the range, length. */
