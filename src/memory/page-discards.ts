@@ -2,7 +2,8 @@ import type { PageCounts } from './page-counts.ts';
 import { BLOCK_PAGES, indexOf, type PageIndex } from './page-index.ts';
 import { DISCARDED, DISCARDING, type PageStates, PRESENT, QUEUED, UNPLUGGED, UNPLUGGING } from './page-states.ts';
 import { invalid } from './pin-errors.ts';
-import { type DiscardResult, PIN_PAGE, type PlugListener } from './pin-types.ts';
+import { type DiscardResult, PIN_PAGE, type PinHandle, type PlugListener } from './pin-types.ts';
+import type { RevocablePins } from './revocable-pins.ts';
 import { TOTAL } from './shared-state.ts';
 import type { Gpa } from './types.ts';
 
@@ -13,12 +14,12 @@ export interface DiscardHost {
   readonly states: PageStates;
   /** Gives whole pages of RAM back to the host; they read as zeros afterwards. Pins nothing. */
   discardBytes(base: Gpa, length: number): void;
-  /** Asks this thread's revocable pins to go, if without them nobody has pages of [first, end) pinned for long. */
-  revoke(first: number, end: number): void;
+  /** This thread's pins that can be asked to go. */
+  readonly revocable: RevocablePins;
   /** Adds to this thread's totals. */
   total(which: number, pages: number): void;
-  /** Names of those who pin pages of [first, end). */
-  owners(first: number, end: number): string[];
+  /** Names of those who pin pages of [first, end), by pins that `counts` holds for. */
+  owners(first: number, end: number, counts: (handle: PinHandle) => boolean): string[];
 }
 
 /** Whether an unplug was done, and who was in the way: "busy" to a guest (virtio-mem), which tries again. */
@@ -129,17 +130,21 @@ export class PageDiscards {
   }
 
   /**
-   * Takes memory from the guest: not if any page of it is pinned, but by pins that can be revoked. The listeners are told, then the
-   * memory goes back to the host; afterwards no pin gets it (PIN-8). All of the range or nothing. What was unplugged before may be in it.
+   * Takes memory from the guest: not if any page of it is pinned, but by pins that can be revoked, or are coordinated. The listeners are
+   * told, then the memory goes back to the host; afterwards no pin gets it (PIN-8). All of the range or nothing. What was unplugged
+   * before may be in it.
    *
    * @param base a multiple of the page size, as `length` is.
    * @throws VmError ERR_PIN_INVALID for a range that is not whole pages of RAM; what a revocation or the host's action throws, after
    *   which the range is plugged in the first case and unplugged in the second.
    */
   unplug(base: Gpa, length: number): UnplugResult {
-    const { counts, states } = this.#host;
+    const { counts, revocable, states } = this.#host;
     const [first, end] = this.#range(base, length);
-    const busy = (page: number): UnplugResult => ({ done: false, owners: this.#host.owners(page, end) });
+    const busy = (page: number): UnplugResult => ({
+      done: false,
+      owners: this.#host.owners(page, end, h => !revocable.isCoordinated(h, first, end)),
+    });
     const short = counts.firstShort(first, end);
     if (short >= 0) return busy(short);
     const claimed = this.#claimAll(first, end);
@@ -148,12 +153,13 @@ export class PageDiscards {
     try {
       if (claimed < end) return busy(claimed);
       return this.#operating(() => {
-        if (counts.firstPinned(first, end) >= 0) this.#host.revoke(first, end);
-        const pinned = counts.firstPinned(first, end);
+        if (revocable.firstStaying(first, end) >= 0) revocable.revoke(first, end, true);
+        const pinned = revocable.firstStaying(first, end);
         if (pinned >= 0) return busy(pinned);
         gone = true;
         // In the order of 4.3: out of reach of vCPUs and IOMMUs, then back to the host.
         for (const l of this.#listeners.toReversed()) l.unplug(base, length);
+        revocable.checkReleased(first, end);
         this.#host.discardBytes(base, length);
         this.#host.total(TOTAL.discarded, end - first);
         return { done: true, owners: [] };
@@ -228,7 +234,7 @@ export class PageDiscards {
   #revokeEach(first: number, end: number): void {
     const { counts } = this.#host;
     for (let p = counts.firstPinned(first, end); p >= 0; p = counts.firstPinned(p + 1, end)) {
-      if (counts.long(p) !== 0) this.#host.revoke(p, p + 1);
+      if (counts.long(p) !== 0) this.#host.revocable.revoke(p, p + 1, false);
     }
   }
 

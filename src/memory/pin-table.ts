@@ -9,6 +9,7 @@ import { DISCARDING, PageStates, UNPLUGGED, UNPLUGGING } from './page-states.ts'
 import { invalid, pinError, pinnedError, quotaText, type Refusal } from './pin-errors.ts';
 import { MAX_PINS, PinSlots } from './pin-slots.ts';
 import * as P from './pin-types.ts';
+import { RevocablePins } from './revocable-pins.ts';
 import {
   Adder,
   describeRegions,
@@ -62,7 +63,7 @@ export class PinTable implements P.Pins {
   readonly #discards: PageDiscards;
   readonly #slots = new PinSlots();
   readonly #owners: Owner[] = [];
-  readonly #revokes = new Map<P.PinHandle, () => void>();
+  readonly #revocable: RevocablePins;
   readonly #beforeWrites = new Set<BeforeWrite>();
   readonly #unblocked = new Set<() => void>();
   readonly #limits: { readonly long: number; readonly memlock: number; readonly short: number };
@@ -93,6 +94,12 @@ export class PinTable implements P.Pins {
       throw new VmError('ERR_INTERNAL', 'pins: the state of another memory');
     this.#thread = this.#attach();
     const zero = createZeroer(o.memory);
+    this.#revocable = new RevocablePins({
+      slots: this.#slots,
+      counts: this.#counts,
+      ownerName: h => this.#ownerOf(h).name,
+      revoked: () => this.#total(TOTAL.revoked, 1),
+    });
     this.#discards = new PageDiscards({
       index: this.#index,
       counts: this.#counts,
@@ -102,15 +109,17 @@ export class PinTable implements P.Pins {
         (o.discardBytes ?? zero)(base, length);
         this.dirty.markDirty(base, length);
       },
-      revoke: (first, end) => this.#revoke(first, end),
+      revocable: this.#revocable,
       total: (which, n) => this.#total(which, n),
-      owners: (first, end) => this.#ownersOf(first, end),
+      owners: (first, end, stays) => this.#ownersOf(first, end, stays),
     });
   }
 
-  /** For the table of another thread: the `state` of its options. */
+  /** For the table of another thread, one time for each: the `state` of its options. */
   share(): PinTableState {
     this.#adder.share();
+    // That thread will write without this one's knowing: whoever protects pages is told of all of them now.
+    if (this.#beforeWrites.size > 0) for (const r of this.memory.regions) this.#tell(r.base, r.size);
     return this.#state;
   }
 
@@ -190,7 +199,18 @@ export class PinTable implements P.Pins {
 
   pinRevocable(base: Gpa, length: number, flags: number, owner: P.PinOwner, revoke: () => void): P.PinHandle {
     const handle = this.pin(base, length, flags | P.FOLL_LONGTERM, owner);
-    this.#revokes.set(handle, revoke);
+    this.#revocable.add(handle, revoke);
+    return handle;
+  }
+
+  /**
+   * A long-term pin of a plug listener that releases it when it hears of an unplug of all its pages, as VFIO's map of all RAM has to
+   * (table 4.3, memory hot-unplug, coordinated). To everything else it is a long-term pin like others.
+   * @throws VmError as pin().
+   */
+  pinCoordinated(base: Gpa, length: number, flags: number, owner: P.PinOwner): P.PinHandle {
+    const handle = this.pin(base, length, flags | P.FOLL_LONGTERM, owner);
+    this.#revocable.add(handle, undefined);
     return handle;
   }
 
@@ -205,7 +225,7 @@ export class PinTable implements P.Pins {
     const end = slots.end[at]!;
     const owner = this.#owners[slots.owner[at]!]!;
     slots.free(at);
-    if (this.#revokes.size > 0) this.#revokes.delete(handle);
+    if (this.#revocable.size > 0) this.#revocable.delete(handle);
     // Before it is counted down: see DirtyLogs.collect().
     if ((kind & KIND_WRITE) !== 0 && this.dirty.active !== 0) this.dirty.markPages(first, end);
     this.#total(TOTAL.released, end - first);
@@ -379,7 +399,7 @@ export class PinTable implements P.Pins {
         length: this.#slots.length[at]!,
         write: (kind & KIND_WRITE) !== 0,
         longterm: (kind & KIND_LONG) !== 0,
-        revocable: this.#revokes.has(handle),
+        revocable: this.#revocable.isRevocable(handle),
         sinceNs: this.#slots.sinceNs[at]!,
       };
     });
@@ -551,38 +571,16 @@ export class PinTable implements P.Pins {
     };
   }
 
-  /** Revokes this thread's revocable pins of the range, unless others hold pages of it for long. */
-  #revoke(first: number, end: number): void {
-    const mine = [...this.#revokes].filter(([h]) => {
-      const at = this.#slots.at(h);
-      return this.#slots.first[at]! < end && this.#slots.end[at]! > first;
-    });
-    if (mine.length === 0) return;
-    let long = 0;
-    for (let p = first; p < end; p++) long += this.#counts.long(p);
-    for (const [h] of mine) {
-      const at = this.#slots.at(h);
-      long -= Math.min(end, this.#slots.end[at]!) - Math.max(first, this.#slots.first[at]!);
-    }
-    if (long > 0) return;
-    for (const [h, revoke] of mine) {
-      revoke();
-      if (this.#slots.at(h) >= 0) {
-        const name = this.#owners[this.#slots.owner[this.#slots.at(h)]!]!.name;
-        throw new VmError('ERR_INTERNAL', `${name} was asked to release a revocable pin and has not`, {
-          hint: 'its revoke callback has to unpin before it returns',
-        });
-      }
-      this.#total(TOTAL.revoked, 1);
-    }
+  #ownerOf(handle: P.PinHandle): Owner {
+    return this.#owners[this.#slots.owner[this.#slots.at(handle)]!]!;
   }
 
-  #ownersOf(first: number, end: number): string[] {
+  /** Names of those with pins of pages [first, end) that `counts` holds for. */
+  #ownersOf(first: number, end: number, counts: (handle: P.PinHandle) => boolean = () => true): string[] {
     const names = new Set<string>();
     for (const h of this.#slots.handles()) {
       const at = this.#slots.at(h);
-      if (this.#slots.first[at]! < end && this.#slots.end[at]! > first)
-        names.add(this.#owners[this.#slots.owner[at]!]!.name);
+      if (this.#slots.first[at]! < end && this.#slots.end[at]! > first && counts(h)) names.add(this.#ownerOf(h).name);
     }
     return names.size > 0 ? [...names] : ['another thread'];
   }

@@ -177,7 +177,7 @@ export interface PlugListener {
    * A throw is a veto: whoever was told before is told of an unplug (table 4.3, hot-plug).
    */
   plug(base: Gpa, length: number): void;
-  /** The range is about to go: nothing of it is pinned. No veto. */
+  /** The range is about to go: nothing of it is pinned, but for coordinated pins, which the listener releases now. No veto. */
   unplug(base: Gpa, length: number): void;
 }
 
