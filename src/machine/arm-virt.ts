@@ -85,6 +85,8 @@ export class ArmVirt implements Machine {
   #consoleRoom: (() => void) | undefined;
   #ended = false;
   #stepping = false;
+  /** A reset waits for devices; no vCPU runs meanwhile. */
+  #resetting = false;
   #unhandled = 0;
   #mpidrs: bigint[];
   #seeds = 0;
@@ -172,6 +174,7 @@ export class ArmVirt implements Machine {
 
   step(): 'yield' | 'idle' | 'stopped' {
     if (this.#ended) return 'stopped';
+    if (this.#resetting) return 'idle';
     this.#stepping = true;
     this.#memory.pins.nowNs = this.#engine.clock.nowNs();
     this.#engine.clock.runDue();
@@ -182,6 +185,7 @@ export class ArmVirt implements Machine {
   }
 
   idleMs(): number {
+    if (this.#resetting) return Number.POSITIVE_INFINITY;
     const { clock } = this.#engine;
     const until = Math.min(this.#engine.idleUntilNs(), clock.nextDeadline());
     return Math.max(0, (until - clock.nowNs()) / 1e6);
@@ -199,17 +203,27 @@ export class ArmVirt implements Machine {
     this.#end('killed');
   }
 
-  reset(): void {
-    this.#gic.reset();
-    this.#uart.reset();
-    this.#rtc.reset();
-    this.#flash?.reset();
-    this.#pci.host.reset();
-    this.#memory.clear();
-    for (const d of this.#devices) d.hotplug?.systemReset();
-    this.#engine.reset();
+  async reset(): Promise<void> {
+    if (this.#resetting) return;
+    this.#resetting = true;
     this.#ended = false;
-    this.#boot();
+    try {
+      this.#gic.reset();
+      this.#uart.reset();
+      this.#rtc.reset();
+      this.#flash?.reset();
+      this.#pci.host.reset();
+      // What is under way for this guest must not come out in the next one's memory (pins, table 4.3, guest reset: drain).
+      await Promise.all(this.#devices.map(d => d.function.settled));
+      if (this.#ended) return;
+      this.#memory.clear();
+      for (const d of this.#devices) d.hotplug?.systemReset();
+      this.#engine.reset();
+      this.#boot();
+    } finally {
+      this.#resetting = false;
+    }
+    this.#events.wake?.();
   }
 
   memoryHash(): string {
@@ -250,6 +264,18 @@ export class ArmVirt implements Machine {
 
   forkMemory(limitMs: number): Promise<number> {
     return this.#memory.forks.fork(limitMs);
+  }
+
+  writeBackMemory(path: string): Promise<number> {
+    return this.#memory.files.open(path);
+  }
+
+  flushMemory(file: number, limitMs: number): Promise<number> {
+    return this.#memory.files.flush(file, limitMs);
+  }
+
+  closeMemory(file: number): Promise<void> {
+    return this.#memory.files.close(file);
   }
 
   forked(fork: number, call: ForkCall): Promise<ForkAnswer> {
@@ -364,7 +390,7 @@ export class ArmVirt implements Machine {
       await d.close?.();
     }
     this.#flash?.close();
-    this.#memory.close();
+    await this.#memory.close();
   }
 
   /** Engine internals for tests and debuggers. */

@@ -7,6 +7,7 @@ import type { GuestMemory } from '../memory/types.ts';
 import type { AddressRange } from './address-map.ts';
 import type { MachineEvents } from './machine.ts';
 import { memlockBytes } from './memlock.ts';
+import { MemoryFiles } from './memory-files.ts';
 import { MemoryForks } from './memory-forks.ts';
 import { type MemoryMap, memoryMap, type PinReport, pinReport } from './pin-report.ts';
 
@@ -24,6 +25,7 @@ export interface MachineMemoryOptions {
 export class MachineMemory {
   readonly pins: PinTable;
   readonly forks: MemoryForks;
+  readonly files: MemoryFiles;
   readonly #o: MachineMemoryOptions;
 
   constructor(o: MachineMemoryOptions) {
@@ -45,6 +47,7 @@ export class MachineMemory {
     this.pins.addPlugListener(engine);
     if (hotplug !== undefined) this.pins.startUnplugged(hotplug.base, hotplug.size);
     this.forks = new MemoryForks(this.pins, engine.writeTracker);
+    this.files = new MemoryFiles(this.pins, engine.writeTracker);
   }
 
   /** For those of the machine's parts that write tables of theirs into RAM. */
@@ -88,8 +91,9 @@ export class MachineMemory {
   }
 
   /** Ends the forks, and tells who has not let go: with every device closed nobody has a reason to hold memory (PIN-5). */
-  close(): void {
+  async close(): Promise<void> {
     this.forks.close();
+    await this.files.closeAll();
     const leaks = this.pins.leaks();
     if (leaks.length === 0) return;
     const { pinAcquired: acquired, pinReleased: released } = this.pins.stats();

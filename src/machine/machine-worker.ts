@@ -117,11 +117,20 @@ class Runner {
         this.#console.outstanding = Number.NEGATIVE_INFINITY;
         break;
       case 'reset':
-        machine.reset();
+        this.#reset(machine);
         break;
       case 'ask':
         this.#answer(m.id, m.question).catch(e => send({ type: 'refused', id: m.id, error: toPlainError(e) }));
         break;
+    }
+    this.#resume();
+  }
+
+  async #reset(machine: Machine): Promise<void> {
+    try {
+      await machine.reset();
+    } catch (e) {
+      this.fail(e);
     }
     this.#resume();
   }
@@ -141,6 +150,15 @@ class Runner {
         break;
       case 'forkMemory':
         value = await machine.forkMemory(q.limitMs);
+        break;
+      case 'writeBackMemory':
+        value = await machine.writeBackMemory(q.path);
+        break;
+      case 'flushMemory':
+        value = await machine.flushMemory(q.file, q.limitMs);
+        break;
+      case 'closeMemory':
+        await machine.closeMemory(q.file);
         break;
       case 'forked':
         value = await machine.forked(q.fork, q.call);

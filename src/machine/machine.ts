@@ -210,7 +210,7 @@ export interface Machine {
   /** Ends the machine with reason 'killed', once the running step is over. */
   stop(): void;
   /** Puts CPUs, devices and memory back to where createMachine() left them. */
-  reset(): void;
+  reset(): Promise<void>;
   /** SHA-256 (hex) of guest memory, the proof that two deterministic runs ended alike. */
   memoryHash(): string;
   info(): MachineInfo;
@@ -225,6 +225,11 @@ export interface Machine {
    * @throws VmError ERR_PINNED, ERR_PIN_UNSUPPORTED.
    */
   forkMemory(limitMs: number): Promise<number>;
+  /** Begins to write memory back to a file, whose number it gives. @throws VmError ERR_DISK_FULL, ERR_FILE_UNREADABLE. */
+  writeBackMemory(path: string): Promise<number>;
+  /** Brings such a file up to date; gives the pages written. @throws as forkMemory(), and for the file. */
+  flushMemory(file: number, limitMs: number): Promise<number>;
+  closeMemory(file: number): Promise<void>;
   /** Asks about a fork. @throws VmError ERR_STATE for one that is closed, and what the call can. */
   forked(fork: number, call: ForkCall): Promise<ForkAnswer>;
   /**

@@ -4,6 +4,7 @@ import { forkMemory, type MemoryFork, type WriteGate } from '../memory/memory-fo
 import type { PinTable } from '../memory/pin-table.ts';
 import type { Gpa } from '../memory/types.ts';
 import { VmError } from '../util/errors.ts';
+import { cannotWrite, writeAll } from './memory-files.ts';
 
 /** What is asked of a fork. */
 export type ForkCall =
@@ -102,14 +103,7 @@ export class MemoryForks {
       await file.sync();
       return at;
     } catch (e) {
-      if (e instanceof VmError) throw e;
-      const { code: errno, message } = e as NodeJS.ErrnoException;
-      const full = errno === 'ENOSPC' || errno === 'EDQUOT';
-      throw new VmError(full ? 'ERR_DISK_FULL' : 'ERR_FILE_UNREADABLE', `cannot write ${path}: ${message}`, {
-        hint: full ? 'make room, or save elsewhere' : 'name a file that you may write',
-        cause: e,
-        details: { path, errno },
-      });
+      throw e instanceof VmError ? e : cannotWrite(path, e);
     } finally {
       await file?.close();
     }
@@ -126,11 +120,5 @@ export class MemoryForks {
         await new Promise(resolve => setImmediate(resolve));
       }
     }
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
   }
 }

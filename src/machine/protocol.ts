@@ -41,6 +41,9 @@ export type Question =
   | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' | 'hotplugged' }
   | { readonly what: 'plug'; readonly device: DeviceConfig }
   | { readonly what: 'forkMemory'; readonly limitMs: number }
+  | { readonly what: 'writeBackMemory'; readonly path: string }
+  | { readonly what: 'flushMemory'; readonly file: number; readonly limitMs: number }
+  | { readonly what: 'closeMemory'; readonly file: number }
   | { readonly what: 'forked'; readonly fork: number; readonly call: ForkCall }
   | { readonly what: 'unplug'; readonly name: string }
   // The ports of these are to be transferred.
@@ -58,6 +61,9 @@ export interface Answers {
   readonly pins: PinReport;
   readonly memoryMap: MemoryMap;
   readonly forkMemory: number;
+  readonly writeBackMemory: number;
+  readonly flushMemory: number;
+  readonly closeMemory: undefined;
   readonly forked: ForkAnswer;
   readonly plug: undefined;
   readonly unplug: undefined;

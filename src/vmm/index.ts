@@ -45,6 +45,7 @@ export {
 } from './device-options.ts';
 export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
 export type { VmMemory } from './memory.ts';
+export type { MemoryFile } from './memory-file.ts';
 export type { MemoryImage } from './memory-image.ts';
 export {
   DEFAULT_PARAMS,

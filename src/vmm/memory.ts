@@ -2,6 +2,7 @@ import type { MemoryMap, PinInfo, PinReport, PinStats } from '../machine/machine
 import type { Ask } from '../machine/protocol.ts';
 import { abortable } from './abortable.ts';
 import type { WaitOptions } from './console.ts';
+import { MemoryFile } from './memory-file.ts';
 import { MemoryImage } from './memory-image.ts';
 import { parseDuration, parseSize } from './units.ts';
 
@@ -76,6 +77,19 @@ export class VmMemory {
       if (signal?.aborted) image.then(late => late.close()).catch(() => undefined);
       throw e;
     }
+  }
+
+  /**
+   * Keeps a copy of RAM in a file, which is made or emptied: `flush()` of the result brings it up to date. Changes are tracked from
+   * here on, which costs the guest little. At most four such files at a time.
+   * @throws VmError ERR_DISK_FULL, ERR_FILE_UNREADABLE, ERR_STATE when there are too many.
+   */
+  async writeBack(path: string): Promise<MemoryFile> {
+    const file = await this.#ask({ what: 'writeBackMemory', path });
+    return new MemoryFile({
+      flush: limitMs => this.#ask({ what: 'flushMemory', file, limitMs }),
+      close: () => this.#ask({ what: 'closeMemory', file }),
+    });
   }
 
   /** What the memory looks like: how many pages of each part are pinned, discarded or unplugged. Looks at every page. */
