@@ -169,12 +169,14 @@ class Log implements DirtyLog {
 /**
  * Calls `visit` with each longest range of dirty pages of a bitmap that DirtyLog.collect() has filled.
  * @param base address of bit 0.
+ * @param pageSize bytes of a page.
  */
 export function eachDirtyRange(
   bitmap: Uint32Array,
   base: Gpa,
   pages: number,
   visit: (base: Gpa, length: number) => void,
+  pageSize = PIN_PAGE,
 ): void {
   const dirty = (p: number) => p < pages && (bitmap[p >>> 5]! & (1 << (p & 31))) !== 0;
   for (let p = 0; p < pages; ) {
@@ -184,7 +186,7 @@ export function eachDirtyRange(
     }
     const from = p;
     while (dirty(p)) p++;
-    if (p > from) visit(base + from * PIN_PAGE, (p - from) * PIN_PAGE);
+    if (p > from) visit(base + from * pageSize, (p - from) * pageSize);
     else p++;
   }
 }
