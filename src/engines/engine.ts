@@ -102,6 +102,10 @@ export interface Engine extends AsyncDisposable {
    * @throws VmError ERR_GUEST_ADDRESS for anything else.
    */
   discard(base: Gpa, length: number): void;
+  /** What the vCPUs are, between two steps; without memory. Plain data, for {@link restore} of an engine of the same kind. */
+  save(): unknown;
+  /** @throws VmError ERR_STATE for the state of another kind of engine, or another number of vCPUs. */
+  restore(state: unknown): void;
   /** Ends the running step() soon. Any thread. */
   kick(): void;
   stop(): void;

@@ -4,8 +4,8 @@ import { createAddressBus } from '../bus/address-bus.ts';
 import { createHypercallBus } from '../bus/hypercall-bus.ts';
 import type { AddressBus, BusDevice } from '../bus/types.ts';
 import { createKvmHypervisor } from '../devices/kvm-hypervisor/service.ts';
-import { Pl011 } from '../devices/pl011/device.ts';
-import { Pl031 } from '../devices/pl031/device.ts';
+import { Pl011, type Pl011State } from '../devices/pl011/device.ts';
+import { Pl031, type Pl031State } from '../devices/pl031/device.ts';
 import { createEntropy } from '../devices/psci/entropy.ts';
 import { createPsci, type PowerController } from '../devices/psci/psci.ts';
 import { createSmccc } from '../devices/psci/smccc.ts';
@@ -36,6 +36,7 @@ import type {
   ExitReason,
   ForkAnswer,
   ForkCall,
+  ForkedMachine,
   Machine,
   MachineConfig,
   MachineEvents,
@@ -43,6 +44,7 @@ import type {
   MemoryMap,
   PinReport,
 } from './machine.ts';
+import { checkForkable, copyDisks, type MachineState, type RamRegion } from './machine-fork.ts';
 import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
 
@@ -85,6 +87,8 @@ export class ArmVirt implements Machine {
   #consoleRoom: (() => void) | undefined;
   #ended = false;
   #stepping = false;
+  /** The machine is being forked; no vCPU runs meanwhile. */
+  #held = false;
   /** A reset waits for devices; no vCPU runs meanwhile. */
   #resetting = false;
   #unhandled = 0;
@@ -111,7 +115,7 @@ export class ArmVirt implements Machine {
       clock:
         config.clock === 'virtual'
           ? { kind: 'virtual', clock: createVirtualClock({ startWall: VIRTUAL_EPOCH }) }
-          : { kind: 'host', clock: createHostClock() },
+          : { kind: 'host', clock: createHostClock(undefined, config.startNs) },
     });
     this.#memory = new MachineMemory({
       engine: this.#engine,
@@ -164,7 +168,7 @@ export class ArmVirt implements Machine {
         machine.#devices.push(built);
         machine.#pci.host.add(built.function);
       }
-      machine.#boot();
+      if (config.startNs === undefined) machine.#boot();
     } catch (e) {
       await machine.close();
       throw e;
@@ -174,7 +178,7 @@ export class ArmVirt implements Machine {
 
   step(): 'yield' | 'idle' | 'stopped' {
     if (this.#ended) return 'stopped';
-    if (this.#resetting) return 'idle';
+    if (this.#resetting || this.#held) return 'idle';
     this.#stepping = true;
     this.#memory.pins.nowNs = this.#engine.clock.nowNs();
     this.#engine.clock.runDue();
@@ -185,7 +189,7 @@ export class ArmVirt implements Machine {
   }
 
   idleMs(): number {
-    if (this.#resetting) return Number.POSITIVE_INFINITY;
+    if (this.#resetting || this.#held) return Number.POSITIVE_INFINITY;
     const { clock } = this.#engine;
     const until = Math.min(this.#engine.idleUntilNs(), clock.nextDeadline());
     return Math.max(0, (until - clock.nowNs()) / 1e6);
@@ -264,6 +268,48 @@ export class ArmVirt implements Machine {
 
   forkMemory(limitMs: number): Promise<number> {
     return this.#memory.forks.fork(limitMs);
+  }
+
+  async forkMachine(copies: ReadonlyMap<string, string>, limitMs: number): Promise<ForkedMachine> {
+    checkForkable(this.#config.devices, this.#devices, this.#flash !== undefined, copies);
+    if (this.#held || this.#resetting) throw new VmError('ERR_STATE', 'the VM is being forked or reset');
+    this.#held = true;
+    try {
+      let state: MachineState | undefined;
+      const fork = await this.#memory.forks.fork(limitMs, async () => {
+        await copyDisks(this.#devices, copies);
+        state = this.#save();
+      });
+      return { fork, state: state! };
+    } finally {
+      this.#held = false;
+      this.#events.wake?.();
+    }
+  }
+
+  ram(): readonly RamRegion[] {
+    return this.#engine.memory.regions.map(({ base, bytes }) => ({ base, bytes }));
+  }
+
+  restore(s: MachineState): void {
+    for (const d of this.#devices) d.hotplug?.restore(s.hotplug);
+    this.#engine.restore(s.engine);
+    this.#gic.restore(s.interrupts);
+    this.#uart.restore(s.uart as Pl011State);
+    this.#rtc.restore(s.rtc as Pl031State);
+    this.#pci.host.restore(s.functions);
+  }
+
+  #save(): MachineState {
+    return {
+      nowNs: this.#engine.clock.nowNs(),
+      engine: this.#engine.save(),
+      interrupts: this.#gic.save(),
+      uart: this.#uart.save(),
+      rtc: this.#rtc.save(),
+      hotplug: this.#devices.find(d => d.hotplug !== undefined)?.hotplug?.save(),
+      functions: this.#pci.host.save(),
+    };
   }
 
   writeBackMemory(path: string): Promise<number> {

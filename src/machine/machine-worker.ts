@@ -151,6 +151,15 @@ class Runner {
       case 'forkMemory':
         value = await machine.forkMemory(q.limitMs);
         break;
+      case 'forkMachine':
+        value = await machine.forkMachine(q.copies, q.limitMs);
+        break;
+      case 'ram':
+        value = machine.ram();
+        break;
+      case 'restore':
+        machine.restore(q.state);
+        break;
       case 'writeBackMemory':
         value = await machine.writeBackMemory(q.path);
         break;

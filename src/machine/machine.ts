@@ -4,11 +4,13 @@ import type { PinLeak } from '../memory/pin-types.ts';
 import type { BarMove } from '../pci/bar-mapper.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import type { InlineConfig } from './inline-protocol.ts';
+import type { MachineState, RamRegion } from './machine-fork.ts';
 import type { ForkAnswer, ForkCall } from './memory-forks.ts';
 import type { MemoryMap, PinReport } from './pin-report.ts';
 
 export type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
 export type { PinInfo, PinLeak, PinStats } from '../memory/pin-types.ts';
+export type { MachineState, RamRegion } from './machine-fork.ts';
 export type { ForkAnswer, ForkCall } from './memory-forks.ts';
 export type { MemoryCell, MemoryMap, MemoryMapRegion, PinReport } from './pin-report.ts';
 
@@ -100,6 +102,12 @@ export type DeviceConfig =
   | { readonly kind: 'rng'; readonly name: string }
   | { readonly kind: 'balloon'; readonly name: string };
 
+/** A machine that was forked: its state, and the number of the fork of its memory. */
+export interface ForkedMachine {
+  readonly fork: number;
+  readonly state: MachineState;
+}
+
 /** A machine's configuration after every default and every `auto` has been resolved. */
 export interface MachineConfig {
   readonly machine: 'arm-virt';
@@ -132,6 +140,8 @@ export interface MachineConfig {
   readonly virtio?: 'modern' | 'transitional';
   /** How guests reach configuration space; default 'ecam'. */
   readonly pciHost?: 'ecam' | 'cam';
+  /** For a machine that restore() makes another's: what its clock shows, ns. It starts with nothing loaded. */
+  readonly startNs?: number;
   /** Bytes that devices may pin long-term; left out: as many as there are. */
   readonly pinLimitBytes?: number;
 }
@@ -225,6 +235,15 @@ export interface Machine {
    * @throws VmError ERR_PINNED, ERR_PIN_UNSUPPORTED.
    */
   forkMemory(limitMs: number): Promise<number>;
+  /**
+   * Stands still, copies the disks to `copies` (by name), and gives the machine's state and the number of a fork of its memory.
+   * @throws VmError ERR_STATE for a device that cannot be doubled, ERR_USAGE, ERR_DISK, and as forkMemory().
+   */
+  forkMachine(copies: ReadonlyMap<string, string>, limitMs: number): Promise<ForkedMachine>;
+  /** The memory itself, to be filled before {@link restore}. */
+  ram(): readonly RamRegion[];
+  /** Goes on where another machine of the same configuration was. @throws VmError ERR_STATE when it is not the same. */
+  restore(state: MachineState): void;
   /** Begins to write memory back to a file, whose number it gives. @throws VmError ERR_DISK_FULL, ERR_FILE_UNREADABLE. */
   writeBackMemory(path: string): Promise<number>;
   /** Brings such a file up to date; gives the pages written. @throws as forkMemory(), and for the file. */

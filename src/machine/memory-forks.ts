@@ -4,6 +4,7 @@ import { forkMemory, type MemoryFork, type WriteGate } from '../memory/memory-fo
 import type { PinTable } from '../memory/pin-table.ts';
 import type { Gpa } from '../memory/types.ts';
 import { VmError } from '../util/errors.ts';
+import type { RamRegion } from './machine-fork.ts';
 import { cannotWrite, writeAll } from './memory-files.ts';
 
 /** What is asked of a fork. */
@@ -11,6 +12,8 @@ export type ForkCall =
   | { readonly act: 'read'; readonly base: Gpa; readonly length: number }
   | { readonly act: 'write'; readonly base: Gpa; readonly bytes: Uint8Array }
   | { readonly act: 'hash' | 'own' | 'close' }
+  /** Into the memory of a machine that has the same regions. */
+  | { readonly act: 'copy'; readonly to: readonly RamRegion[] }
   /** All of it into a file: the regions one after the other, holes left out, pages of zeros as holes of the file. */
   | { readonly act: 'save'; readonly path: string };
 
@@ -37,10 +40,12 @@ export class MemoryForks {
 
   /**
    * Forks memory, when its short pins are gone. @param limitMs how long to wait for that.
+   * @param before see forkMemory(); memory is kept from everybody until it is done.
    * @returns the fork's number. @throws as forkMemory(); VmError ERR_STATE when the machine ends meanwhile.
    */
-  async fork(limitMs: number): Promise<number> {
-    const fork = await forkMemory(this.#pins, this.#gate, { timeoutMs: limitMs });
+  async fork(limitMs: number, before?: () => Promise<void>): Promise<number> {
+    const exclusive = before !== undefined;
+    const fork = await forkMemory(this.#pins, this.#gate, { timeoutMs: limitMs, exclusive }, before);
     if (this.#closed) {
       fork.close();
       throw new VmError('ERR_STATE', 'the VM has ended');
@@ -73,6 +78,13 @@ export class MemoryForks {
         await this.#each(fork, bytes => void hash.update(bytes));
         return hash.digest('hex');
       }
+      case 'copy':
+        await this.#each(fork, (bytes, base) => {
+          const to = c.to.find(r => base >= r.base && base + bytes.length <= r.base + r.bytes.length);
+          // Memory that nobody has used yet is zeros already, and stays the host's.
+          if (bytes.some(b => b !== 0)) to?.bytes.set(bytes, base - to.base);
+        });
+        return undefined;
       case 'own':
         return fork.ownBytes;
       case 'close':
@@ -110,13 +122,13 @@ export class MemoryForks {
   }
 
   /** Calls `f` with all memory in order. `bytes` is used again for the next chunk. */
-  async #each(fork: MemoryFork, f: (bytes: Uint8Array) => void | Promise<void>): Promise<void> {
+  async #each(fork: MemoryFork, f: (bytes: Uint8Array, base: Gpa) => void | Promise<void>): Promise<void> {
     const chunk = new Uint8Array(CHUNK);
     for (const { base, size } of this.#pins.memory.regions) {
       for (let at = 0; at < size; at += CHUNK) {
         const bytes = chunk.subarray(0, Math.min(CHUNK, size - at));
         fork.read(base + at, bytes);
-        await f(bytes);
+        await f(bytes, base + at);
         await new Promise(resolve => setImmediate(resolve));
       }
     }

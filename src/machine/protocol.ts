@@ -9,11 +9,14 @@ import type {
   ExitReason,
   ForkAnswer,
   ForkCall,
+  ForkedMachine,
   MachineConfig,
   MachineInfo,
   MachineReport,
+  MachineState,
   MemoryMap,
   PinReport,
+  RamRegion,
 } from './machine.ts';
 
 /** What the Worker is started with (`workerData`). */
@@ -41,6 +44,9 @@ export type Question =
   | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' | 'hotplugged' }
   | { readonly what: 'plug'; readonly device: DeviceConfig }
   | { readonly what: 'forkMemory'; readonly limitMs: number }
+  | { readonly what: 'forkMachine'; readonly copies: ReadonlyMap<string, string>; readonly limitMs: number }
+  | { readonly what: 'ram' }
+  | { readonly what: 'restore'; readonly state: MachineState }
   | { readonly what: 'writeBackMemory'; readonly path: string }
   | { readonly what: 'flushMemory'; readonly file: number; readonly limitMs: number }
   | { readonly what: 'closeMemory'; readonly file: number }
@@ -61,6 +67,9 @@ export interface Answers {
   readonly pins: PinReport;
   readonly memoryMap: MemoryMap;
   readonly forkMemory: number;
+  readonly forkMachine: ForkedMachine;
+  readonly ram: readonly RamRegion[];
+  readonly restore: undefined;
   readonly writeBackMemory: number;
   readonly flushMemory: number;
   readonly closeMemory: undefined;

@@ -107,13 +107,13 @@ export class MemoryFork implements Disposable {
  * Pages are shared as long as nobody else is attached to the table; otherwise all of them are copied, at once or when a thread attaches.
  * @throws VmError ERR_PINNED (EBUSY) naming the owners when short pins stay beyond the limit, ERR_PIN_UNSUPPORTED (EOPNOTSUPP) while a
  *   device of the host has long-term pins: nobody can stop it; the signal's reason.
- * @param before is called at the same moment, first.
+ * @param before is called first, when nobody uses memory any more; with `o.exclusive` it may take time.
  */
 export function forkMemory(
   table: PinTable,
   gate: WriteGate,
   o: DrainOptions,
-  before?: () => void,
+  before?: () => void | Promise<void>,
 ): Promise<MemoryFork> {
   const owners = table.passthroughOwners();
   if (owners.length > 0) {
@@ -130,9 +130,9 @@ export function forkMemory(
   const { regions } = table.memory;
   const first = regions[0];
   const last = regions.at(-1);
-  const fork = () => {
-    before?.();
-    return new MemoryFork(table, gate);
+  const fork = (): MemoryFork | Promise<MemoryFork> => {
+    const busy = before?.();
+    return busy === undefined ? new MemoryFork(table, gate) : busy.then(() => new MemoryFork(table, gate));
   };
   if (first === undefined || last === undefined) return Promise.resolve(fork());
   return table.drained(first.base, last.base + last.size - first.base, o, fork);

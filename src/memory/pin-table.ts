@@ -344,12 +344,13 @@ export class PinTable implements P.Pins {
    * Keeps new pins from [base, base + length) and waits until no short one is left; then calls `f`, during which that stays so.
    * @throws VmError ERR_PINNED (EBUSY) with the owners when they do not let go in time; what `f` throws; the signal's reason.
    */
-  async drained<T>(base: Gpa, length: number, o: P.DrainOptions, f: () => T): Promise<T> {
+  async drained<T>(base: Gpa, length: number, o: P.DrainOptions, f: () => T | Promise<T>): Promise<T> {
     const ranges: (readonly [number, number])[] = [];
     this.#index.eachTouched(base, length, (first, end) => void ranges.push([first, end]));
     const short = () => ranges.find(([first, end]) => this.#counts.firstShort(first, end) >= 0);
     // Nothing has to be blocked when nobody is there, and no other thread can come in between; most often at a glance (PIN-9).
-    if (this.threads === 1 && (!this.everPinned || short() === undefined)) return f();
+    const quiet = this.threads === 1 && (!this.everPinned || short() === undefined);
+    if (quiet && o.exclusive !== true) return f();
     const unblock = this.#block(ranges);
     try {
       const end = performance.now() + o.timeoutMs;
@@ -360,7 +361,7 @@ export class PinTable implements P.Pins {
         }
         await new Promise(resolve => setTimeout(resolve, 1));
       }
-      return f();
+      return await f();
     } finally {
       unblock();
     }

@@ -198,6 +198,8 @@ export interface DirtySource {
 
 /** How long to wait for pins to be released. */
 export interface DrainOptions {
+  /** New pins are kept away even if nobody has any: what is to be done meanwhile takes time. */
+  readonly exclusive?: boolean;
   /** Host's time, ms. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;

@@ -25,6 +25,9 @@ export interface Capability {
   install(host: CapabilityHost, offset: number): void;
   /** The configuration bytes are back to their initial values: state beyond them follows. */
   reset?(): void;
+  /** State beyond the configuration bytes, as plain data; and such state back, when the bytes are there already. */
+  save?(): unknown;
+  restore?(state: unknown): void;
   /** The function has been put on the root bus, or below a port (EXP-1). */
   placed?(belowPort: boolean): void;
 }

@@ -1,4 +1,5 @@
 import type { AccessSize } from '../bus/types.ts';
+import { VmError } from '../util/errors.ts';
 import { type BarSpec, type BarWindow, checkBars, decodeBars, defineBars } from './bar.ts';
 import type { PciBus } from './bus.ts';
 import { installCapabilities } from './capabilities.ts';
@@ -34,6 +35,21 @@ export interface PciFunctionSpec {
   readonly masterChanged?: (allowed: boolean) => void;
   /** The function has left its bus, perhaps without a reset before. */
   readonly detached?: () => void;
+  /** The device's state as plain data, while it has no request under way. @throws VmError ERR_STATE when it cannot be had. */
+  readonly save?: () => unknown;
+  /** Such a state back, in a device that is made alike; guest memory is there. */
+  readonly restore?: (state: unknown) => void;
+}
+
+/** A function's state; plain data. */
+export interface PciFunctionState {
+  readonly name: string;
+  /** Configuration space, 4096 bytes. */
+  readonly config: Uint8Array;
+  /** Of each capability, in order. */
+  readonly capabilities: readonly unknown[];
+  readonly intx: boolean;
+  readonly device: unknown;
 }
 
 /** What the PCI host does for a function that is on one of its buses. */
@@ -170,6 +186,43 @@ export class PciFunction implements CapabilityHost {
       if (this.#resetting === done) this.#resetting = undefined;
     });
     this.#resetting = done;
+  }
+
+  /**
+   * What the guest has made of the function, as plain data for {@link restoreRegisters} of one that is made alike. Not while requests
+   * are under way.
+   * @throws VmError ERR_STATE for a device whose state cannot be had.
+   */
+  save(): PciFunctionState {
+    const { save } = this.#spec;
+    // Without BARs there are the registers of configuration space only.
+    if (save !== undefined || this.bars.length === 0) {
+      return {
+        name: this.name,
+        config: this.config.bytes.slice(),
+        capabilities: this.capabilities.map(c => c.save?.()),
+        intx: this.#intxWanted,
+        device: save?.(),
+      };
+    }
+    throw new VmError('ERR_STATE', `${this.name}: the state of this device cannot be taken along`, {
+      hint: 'unplug the device, or make the VM without it',
+      details: { device: this.name },
+    });
+  }
+
+  /** The bytes of {@link save}, and what follows from them alone. {@link restoreDevice} comes when all functions have theirs. */
+  restoreRegisters(s: PciFunctionState): void {
+    this.config.bytes.set(s.config);
+    for (const [i, c] of this.capabilities.entries()) c.restore?.(s.capabilities[i]);
+    this.#intxWanted = s.intx;
+  }
+
+  /** The device behind the function, which may use guest memory now. */
+  restoreDevice(s: PciFunctionState): void {
+    this.decodeChanged();
+    this.interruptsChanged();
+    this.#spec.restore?.(s.device);
   }
 
   /** Resolves when the device no longer uses guest memory for what was before the last reset. */

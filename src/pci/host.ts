@@ -6,7 +6,7 @@ import type { BarMapper, Reach } from './bar-mapper.ts';
 import { PciBridge } from './bridge.ts';
 import { PciBus } from './bus.ts';
 import { describeWrite } from './describe.ts';
-import type { FunctionHost, PciFunction } from './function.ts';
+import type { FunctionHost, PciFunction, PciFunctionState } from './function.ts';
 import { PinWaiters } from './pin-waiters.ts';
 
 /** Options of {@link PciHost}. */
@@ -99,6 +99,25 @@ export class PciHost implements FunctionHost {
   /** A configuration write; ignored when it crosses a dword. All that follows from it has happened on return. */
   configWrite(requesterId: number, offset: number, size: AccessSize, value: number): void {
     if ((offset & 3) + size <= 4) this.find(requesterId)?.configWrite(offset, size, value);
+  }
+
+  /** The state of every function, bridges before what is behind them. @throws VmError ERR_STATE naming a device that has none. */
+  save(): PciFunctionState[] {
+    return this.functions().map(f => f.save());
+  }
+
+  /** @throws VmError ERR_STATE when the functions are others. */
+  restore(states: readonly PciFunctionState[]): void {
+    const functions = this.functions();
+    if (functions.map(f => f.name).join() !== states.map(s => s.name).join()) {
+      throw new VmError('ERR_STATE', 'the saved PCI bus has other devices', {
+        hint: 'restore into a machine with the same devices',
+      });
+    }
+    for (const [i, f] of functions.entries()) f.restoreRegisters(states[i]!);
+    // Bus numbers are in the bytes of bridges.
+    this.#found.clear();
+    for (const [i, f] of functions.entries()) f.restoreDevice(states[i]!);
   }
 
   /** Resets every function, bridges first. */

@@ -127,6 +127,11 @@ export class HotPlugSlot implements ExpressSlot {
     this.reset();
   }
 
+  /** The configuration bytes of an empty slot are back: power follows from them. */
+  restore(): void {
+    this.#powered = (this.#control & SLTCTL_PCC) === 0;
+  }
+
   /** A full slot has power and an empty one has none, as firmware leaves them. What was to leave leaves: nobody uses it now. */
   reset(): void {
     if (this.#leaving !== undefined) this.#takeOut();

@@ -20,10 +20,10 @@ const nodeTime: HostTime = {
   wallNs: () => BigInt(Date.now()) * 1_000_000n,
 };
 
-/** The clock of a machine that runs in the host's time; it starts at 0 now. */
-export function createHostClock(host: HostTime = nodeTime): DrivenClock {
+/** The clock of a machine that runs in the host's time; it is at `startNs` now. */
+export function createHostClock(host: HostTime = nodeTime, startNs = 0): DrivenClock {
   const timers = new TimerQueue();
-  const start = host.monotonicNs();
+  const start = host.monotonicNs() - startNs;
   const nowNs = () => Math.floor(host.monotonicNs() - start);
   return {
     nowNs,

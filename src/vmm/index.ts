@@ -44,6 +44,7 @@ export {
   type ShareOptions,
 } from './device-options.ts';
 export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
+export type { ForkOptions } from './fork.ts';
 export type { VmMemory } from './memory.ts';
 export type { MemoryFile } from './memory-file.ts';
 export type { MemoryImage } from './memory-image.ts';

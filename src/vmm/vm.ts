@@ -17,6 +17,7 @@ import { type VmChannel, VmChannels } from './channel.ts';
 import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
 import { checkLinuxFits, readGuestFile } from './files.ts';
+import { type ForkOptions, forkVm } from './fork.ts';
 import { type InlineHost, placeDevices } from './inline-devices.ts';
 import { VmMemory } from './memory.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
@@ -185,9 +186,13 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
    * @throws VmError for options and files that are wrong or do not fit; see docs/errors.md.
    */
   static async create(options: VmOptions, create: CreateOptions = {}): Promise<Vm> {
+    create.signal?.throwIfAborted();
+    return await Vm.#make(resolveOptions(options), create);
+  }
+
+  /** @param startNs for a fork, which begins with nothing loaded: what its clock shows, ns. */
+  static async #make(o: ResolvedOptions, create: CreateOptions, startNs?: number): Promise<Vm> {
     const { signal, createModule } = create;
-    signal?.throwIfAborted();
-    const o = resolveOptions(options);
     const engine = chooseEngine(o.engine);
     const path = o.console.startsWith('file:') ? o.console.slice('file:'.length) : undefined;
     const handle = path === undefined ? undefined : await openForWriting(path);
@@ -208,7 +213,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
       });
       // Files and the Worker's own start take about as long, so they go side by side.
       const { config, transfer } = await makeConfig(o, vm.#inlineHost, signal);
-      vm.#send({ type: 'create', config }, transfer);
+      vm.#send({ type: 'create', config: startNs === undefined ? config : { ...config, startNs } }, transfer);
       const error = await ready;
       signal?.throwIfAborted();
       if (error !== undefined) throw error;
@@ -288,6 +293,21 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
    */
   channel(name: string): VmChannel {
     return this.#channels.get(name);
+  }
+
+  /**
+   * Makes a second VM that is this one at one moment: memory, vCPUs, devices and console's UART; it is not started yet. Its writable
+   * disks are copies, made meanwhile, for which the VM stands still; its memory is shared until it has been copied, for which the VM
+   * runs. Requests of devices that are under way are waited for. VMs with other devices than disks, rng, balloon and memory hot-plug
+   * cannot be forked: what those are connected to is there once.
+   * @throws VmError ERR_STATE for such a device, ERR_USAGE for a writable disk without a place for its copy, ERR_DISK, ERR_DISK_FULL,
+   *   ERR_PINNED when requests take longer than `options.timeout`, 10 s unless told; the signal's reason.
+   */
+  async fork(options: ForkOptions = {}): Promise<Vm> {
+    const { signal } = options;
+    const make = (o: ResolvedOptions, startNs: number) => Vm.#make(o, { signal }, startNs);
+    const askOf = (vm: Vm) => vm.#streams.ask;
+    return await forkVm({ ask: this.#streams.ask, options: this.#options, make, askOf }, options);
   }
 
   /** Resets the machine, as its reset button would. */

@@ -43,6 +43,11 @@ export async function bootDebian(
   await vm.console.waitFor('~ # ', { timeout: '180s' });
   // The echo stays on: without it busybox's shell takes the end of a background job for the end of its input.
   vm.console.write('PS1= PS2=\n');
+  return atShell(vm);
+}
+
+/** The guest of a VM whose shell waits for a command, without a prompt: the fork of a {@link bootDebian}, for one. */
+export function atShell(vm: Vm): Guest {
   let count = 0;
   return {
     vm,

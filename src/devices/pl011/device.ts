@@ -18,6 +18,14 @@ export interface Pl011Options {
   readonly waitForDtr?: boolean;
 }
 
+/** A UART's state. */
+export interface Pl011State {
+  /** RSR, ILPR, IBRD, FBRD, LCR_H, CR, IFLS, IMSC, RIS, DMACR, and the modem lines. */
+  readonly registers: readonly [number, number, number, number, number, number, number, number, number, number, number];
+  readonly received: readonly number[];
+  readonly overrun: boolean;
+}
+
 /** Bytes that the guest may send before they go to the host without waiting for flush(). */
 const TRANSMIT_BUFFER = 4096;
 
@@ -71,6 +79,49 @@ export class Pl011 implements BusDevice {
     this.#ifls = 0x12; // both FIFOs: half full
     this.#modem = CONNECTED;
     this.#clearFifo();
+    this.#update();
+  }
+
+  /** The registers and what has been received, for {@link restore}. What the guest has sent is not part of it. */
+  save(): Pl011State {
+    return {
+      registers: [
+        this.#rsr,
+        this.#ilpr,
+        this.#ibrd,
+        this.#fbrd,
+        this.#lcrH,
+        this.#cr,
+        this.#ifls,
+        this.#imsc,
+        this.#ris,
+        this.#dmacr,
+        this.#modem,
+      ],
+      received: Array.from({ length: this.#count }, (_, i) => this.#fifo[(this.#head + i) % R.FIFO_DEPTH]!),
+      overrun: this.#overrun,
+    };
+  }
+
+  restore(s: Pl011State): void {
+    this.reset();
+    [
+      this.#rsr,
+      this.#ilpr,
+      this.#ibrd,
+      this.#fbrd,
+      this.#lcrH,
+      this.#cr,
+      this.#ifls,
+      this.#imsc,
+      this.#ris,
+      this.#dmacr,
+      this.#modem,
+    ] = s.registers;
+    this.#fifo.set(s.received);
+    this.#head = 0;
+    this.#count = s.received.length;
+    this.#overrun = s.overrun;
     this.#update();
   }
 

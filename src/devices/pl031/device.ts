@@ -12,6 +12,15 @@ export interface Pl031Options {
   readonly clock: Clock;
 }
 
+/** A clock's state; `offset` is what the guest's time is ahead of the wall clock, s. */
+export interface Pl031State {
+  readonly offset: number;
+  readonly match: number;
+  readonly load: number;
+  readonly imsc: number;
+  readonly ris: number;
+}
+
 /**
  * PrimeCell Real Time Clock PL031 (DDI 0224C): a 32-bit count of seconds since 1970 with an alarm. It counts whether
  * RTCCR says so or not: it stands for the battery-backed clock of a board, which nobody has to start.
@@ -37,6 +46,22 @@ export class Pl031 implements BusDevice {
     this.#alarm?.[Symbol.dispose]();
     this.#alarm = undefined;
     this.#match = this.#load = this.#imsc = this.#ris = 0;
+    this.#update();
+  }
+
+  /** For {@link restore}. */
+  save(): Pl031State {
+    return { offset: this.#offset, match: this.#match, load: this.#load, imsc: this.#imsc, ris: this.#ris };
+  }
+
+  restore(s: Pl031State): void {
+    this.reset();
+    this.#offset = s.offset;
+    this.#match = s.match;
+    this.#load = s.load;
+    this.#imsc = s.imsc;
+    this.#arm();
+    this.#ris = s.ris;
     this.#update();
   }
 

@@ -49,6 +49,16 @@ export interface RingOptions {
   later(): void;
 }
 
+/** How far a ring is; free-running indices of a split one, positions of a packed one. Plain data. */
+export interface RingState {
+  /** Next to take. */
+  readonly next: number;
+  /** Next to return. */
+  readonly used: number;
+  /** Split: `used` when an interrupt was last considered. Packed: descriptors that were returned since. */
+  readonly signalled: number;
+}
+
 /**
  * A virtqueue in guest memory, split or packed. Its methods are called only while the device may use guest memory. The words
  * of the ring are in the host's byte order, which is the ring's on every host that the engines run on: little-endian.
@@ -60,6 +70,12 @@ export interface Ring {
   put(chain: RingChain, written: number): void;
   /** Whether the driver wants an interrupt for what was put since the last call. */
   interruptWanted(): boolean;
+  /**
+   * How far the ring is, as if `chains` of the last chains that were taken, of so many descriptors, had not been.
+   */
+  save(chains: number, descriptors: number): RingState;
+  /** Goes on from there. */
+  restore(state: RingState): void;
   /** Whether the driver shall notify the device of new chains. */
   wantNotifications(wanted: boolean): void;
 }

@@ -77,6 +77,12 @@ export interface VirtioDevice {
   writeConfig(offset: number, size: AccessSize, value: number): void;
   /** The driver is ready (DRIVER_OK): queues may be used from now on. */
   activate(host: VirtioHost): void;
+  /**
+   * The state that the driver can see beyond its features and queues, as plain data, while no request is under way; and such state
+   * back, before {@link activate}. A device without them cannot be forked.
+   */
+  save?(): unknown;
+  restore?(state: unknown): void;
   /** The driver has made requests available in queue `index`. Never called before activate(). */
   notify(index: number): void;
   /**

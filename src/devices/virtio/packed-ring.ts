@@ -7,6 +7,7 @@ import {
   RingChain,
   type RingLayout,
   type RingOptions,
+  type RingState,
   ringArea,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
@@ -89,6 +90,19 @@ export class PackedRing implements Ring {
     Atomics.store(this.#ring, at + 3, (chain.id | (flags << 16)) >>> 0);
     this.#used = this.#advanced(this.#used, chain.descriptors);
     this.#since += chain.descriptors;
+  }
+
+  save(_chains: number, descriptors: number): RingState {
+    const next = this.#next - descriptors;
+    return { next: next < 0 ? next + 2 * this.#size : next, used: this.#used, signalled: this.#since };
+  }
+
+  restore(s: RingState): void {
+    this.#next = s.next;
+    this.#used = s.used;
+    this.#since = s.signalled;
+    this.#event = -1;
+    this.#requestEvent();
   }
 
   interruptWanted(): boolean {

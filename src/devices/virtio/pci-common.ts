@@ -56,6 +56,17 @@ export class CommonConfig {
     this.#block.write(offset, size, value);
   }
 
+  /** What the driver has selected, for {@link restore}. */
+  save(): readonly number[] {
+    return [this.#deviceFeatureSelect, this.#driverFeatureSelect, this.#queueSelect];
+  }
+
+  restore([device = 0, driver = 0, queue = 0]: readonly number[]): void {
+    this.#deviceFeatureSelect = device;
+    this.#driverFeatureSelect = driver;
+    this.#queueSelect = queue;
+  }
+
   reset(): void {
     this.#deviceFeatureSelect = this.#driverFeatureSelect = this.#queueSelect = 0;
   }

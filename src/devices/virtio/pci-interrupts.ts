@@ -2,6 +2,13 @@ import { MsixCapability } from '../../pci/caps/msix.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { ISR_CONFIG, ISR_QUEUE, MSIX_BAR, VIRTIO_MSI_NO_VECTOR } from './pci-regs.ts';
 
+/** Vectors and ISR status. */
+export interface VirtioInterruptsState {
+  readonly queues: readonly number[];
+  readonly config: number;
+  readonly isr: number;
+}
+
 /**
  * The interrupts of a virtio function (sections 4.1.4.5 and 4.1.5): messages by the vectors that the driver has mapped the
  * events to while MSI-X is enabled, INTx and ISR status otherwise.
@@ -61,6 +68,17 @@ export class VirtioInterrupts {
     this.#isr = 0;
     this.#function?.setIntx(false);
     return isr;
+  }
+
+  save(): VirtioInterruptsState {
+    return { queues: [...this.#queueVectors], config: this.#configVector, isr: this.#isr };
+  }
+
+  /** The pin's level is the function's to restore. */
+  restore(s: VirtioInterruptsState): void {
+    this.#queueVectors.set(s.queues);
+    this.#configVector = s.config;
+    this.#isr = s.isr;
   }
 
   /** The device has been reset: nothing is pending, and nothing is mapped. */

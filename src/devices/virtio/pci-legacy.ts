@@ -52,6 +52,15 @@ export class LegacyConfig implements BusDevice {
     else this.#transport.writeConfig(offset - end, size, value);
   }
 
+  /** The selected queue, for {@link restore}. */
+  save(): number {
+    return this.#queueSelect;
+  }
+
+  restore(queueSelect: number): void {
+    this.#queueSelect = queueSelect;
+  }
+
   reset(): void {
     this.#queueSelect = 0;
   }

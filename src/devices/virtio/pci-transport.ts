@@ -7,10 +7,10 @@ import { VmError } from '../../util/errors.ts';
 import type { VirtioDevice } from './device.ts';
 import { ConfigAccessCapability, VirtioCapability } from './pci-capabilities.ts';
 import { CommonConfig } from './pci-common.ts';
-import { VirtioInterrupts } from './pci-interrupts.ts';
+import { VirtioInterrupts, type VirtioInterruptsState } from './pci-interrupts.ts';
 import { LegacyConfig } from './pci-legacy.ts';
 import * as R from './pci-regs.ts';
-import { VirtioTransport } from './transport.ts';
+import { VirtioTransport, type VirtioTransportState } from './transport.ts';
 
 /** Largest I/O BAR, bytes (BAR-21); smallest that we make, so that the device id says all about the BAR's size. */
 const MAX_IO_BAR = 256;
@@ -29,6 +29,14 @@ export interface VirtioPciOptions {
   readonly capabilities?: readonly Capability[];
   /** What goes wrong with the device; a bounded number of lines. */
   log(line: string): void;
+}
+
+/** The device's part of a virtio function's state. */
+interface VirtioPciState {
+  readonly interrupts: VirtioInterruptsState;
+  readonly common: readonly number[];
+  readonly legacy: number;
+  readonly transport: VirtioTransportState;
 }
 
 /** Whether a device may be transitional: the types that virtio 1.0 found in use (section 4.1.2.1). */
@@ -142,6 +150,19 @@ export function createVirtioPci(options: VirtioPciOptions): PciFunction {
     },
     // A driver cannot reach it any more; nor may it reach the driver's memory.
     detached: () => void transport.reset(),
+    save: (): VirtioPciState => ({
+      interrupts: interrupts.save(),
+      common: common.save(),
+      legacy: legacy?.save() ?? 0,
+      transport: transport.save(),
+    }),
+    restore: state => {
+      const s = state as VirtioPciState;
+      interrupts.restore(s.interrupts);
+      common.restore(s.common);
+      legacy?.restore(s.legacy);
+      transport.restore(s.transport);
+    },
   });
   interrupts.connect(f);
   return f;

@@ -1,5 +1,6 @@
 import type { PinOwner } from '../../memory/pin-types.ts';
-import { type Ring, RingChain, type RingLayout, type RingOptions } from './chain.ts';
+import { VmError } from '../../util/errors.ts';
+import { type Ring, RingChain, type RingLayout, type RingOptions, type RingState } from './chain.ts';
 import type { Chain, VirtQueue } from './device.ts';
 import type { GuestRam } from './guest-ram.ts';
 import { PACKED_ALIGNMENT, PackedRing } from './packed-ring.ts';
@@ -57,6 +58,10 @@ export class Queue implements VirtQueue {
   /** The device has failed; nothing is done any more. */
   #stopped = false;
   #wanted = true;
+  /** The chain that was taken last. */
+  #newest: RingChain | undefined;
+  /** How far the ring is, until it is mapped. */
+  #saved: RingState | undefined;
   /** What the device has put back, the last one first. */
   #unpopped: RingChain[] = [];
   #late: Late[] = [];
@@ -77,14 +82,18 @@ export class Queue implements VirtQueue {
     return this.#layout?.size ?? 0;
   }
 
-  /** The driver has enabled the queue. Fails the device when a ring cannot be there. */
-  enable(layout: RingLayout): void {
+  /**
+   * The driver has enabled the queue. Fails the device when a ring cannot be there.
+   * @param state how far it is, when it does not begin.
+   */
+  enable(layout: RingLayout, state?: RingState): void {
     const why = misplaced(layout, this.#o.packed);
     if (why !== undefined) {
       this.#fail(why);
       return;
     }
     this.#layout = layout;
+    this.#saved = state;
     if (this.#o.ram.allowed) this.#map();
   }
 
@@ -118,6 +127,23 @@ export class Queue implements VirtQueue {
       chain.release();
     }
     this.#o.ram.released();
+  }
+
+  /**
+   * How far the queue is; undefined while it has no ring. One chain may be with the device if none came after it, such as a balloon's
+   * buffer for statistics: it is as if it had not been taken yet.
+   * @throws VmError ERR_STATE while there is more that would get lost.
+   */
+  save(): RingState | undefined {
+    if (this.#layout === undefined) return undefined;
+    const taken = [...this.#held, ...this.#unpopped];
+    if (this.#late.length > 0 || taken.length > 1 || (taken[0] ?? this.#newest) !== this.#newest) {
+      throw new VmError('ERR_STATE', `${this.#o.owner.name} has requests under way`, {
+        hint: 'try again when the guest is less busy',
+        details: { owner: this.#o.owner.name },
+      });
+    }
+    return this.#ring?.save(taken.length, this.#descriptors) ?? this.#saved;
   }
 
   /** The device may use guest memory again: does what had to wait. */
@@ -207,6 +233,7 @@ export class Queue implements VirtQueue {
   #take(): RingChain | undefined {
     const chain = (this.#ring ?? this.#map())?.take();
     if (chain === undefined) return undefined;
+    this.#newest = chain;
     this.#descriptors += chain.descriptors;
     this.#buffers += chain.readable.length + chain.writable.length;
     // A descriptor belongs to one chain at a time: a driver that breaks this could make us work without end.
@@ -237,8 +264,13 @@ export class Queue implements VirtQueue {
       later: () => this.#o.later(),
     };
     this.#ring = packed ? PackedRing.at(this.#layout, options) : SplitRing.at(this.#layout, options);
-    if (this.#ring === undefined) this.#unmap();
-    else if (!this.#wanted) this.#ring.wantNotifications(false);
+    if (this.#ring === undefined) {
+      this.#unmap();
+      return undefined;
+    }
+    if (this.#saved !== undefined) this.#ring.restore(this.#saved);
+    this.#saved = undefined;
+    if (!this.#wanted) this.#ring.wantNotifications(false);
     return this.#ring;
   }
 

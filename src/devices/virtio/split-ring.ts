@@ -7,6 +7,7 @@ import {
   RingChain,
   type RingLayout,
   type RingOptions,
+  type RingState,
   ringArea,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
@@ -93,6 +94,19 @@ export class SplitRing implements Ring {
     this.#usedIdx = (this.#usedIdx + 1) & 0xffff;
     // Section 2.7.8.2: the element is there before the index says so.
     Atomics.store(this.#used, IDX, this.#usedIdx);
+  }
+
+  save(chains: number): RingState {
+    return { next: (this.#next - chains) & 0xffff, used: this.#usedIdx, signalled: this.#signalled };
+  }
+
+  restore(s: RingState): void {
+    this.#next = s.next;
+    this.#usedIdx = s.used;
+    this.#signalled = s.signalled;
+    // What avail_event says is of a moment before; so the driver notifies once too often at most.
+    this.#event = -1;
+    this.#requestEvent();
   }
 
   interruptWanted(): boolean {

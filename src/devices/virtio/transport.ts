@@ -1,5 +1,7 @@
 import type { AccessSize } from '../../bus/types.ts';
 import type { PinOwner } from '../../memory/pin-types.ts';
+import { VmError } from '../../util/errors.ts';
+import type { RingState } from './chain.ts';
 import * as V from './device.ts';
 import type { GuestRam } from './guest-ram.ts';
 import { Queue } from './queue.ts';
@@ -41,6 +43,19 @@ export interface QueueRegisters {
   enabled: boolean;
   /** A reset of the queue has begun and is not finished. */
   resetting: boolean;
+}
+
+/** A virtio device's state on any bus. */
+export interface VirtioTransportState {
+  readonly accepted: bigint;
+  readonly status: number;
+  readonly legacy: boolean;
+  readonly generation: number;
+  readonly changed: boolean;
+  readonly registers: readonly Readonly<QueueRegisters>[];
+  /** How far each queue is; undefined for one that is not in use. */
+  readonly rings: readonly (RingState | undefined)[];
+  readonly device: unknown;
 }
 
 /** The numbers of the bits in `bits`, as a set of features. */
@@ -252,6 +267,52 @@ export class VirtioTransport {
     }
   }
 
+  /**
+   * What driver and device have agreed on, and how far they are, for {@link restore}.
+   * @throws VmError ERR_STATE for a device that has no such state, or while a request or a reset is under way.
+   */
+  save(): VirtioTransportState {
+    if (this.#device.save === undefined) throw this.#unsaved("the host's side of it cannot be doubled");
+    if (this.#resetting !== undefined) throw this.#unsaved('it is being reset');
+    return {
+      accepted: this.#accepted,
+      status: this.#status,
+      legacy: this.#legacy,
+      generation: this.#generation,
+      changed: this.#changed,
+      registers: this.registers.map(r => ({ ...r, areas: r.areas.slice() })),
+      rings: this.#queues.map(q => q.save()),
+      device: this.#device.save(),
+    };
+  }
+
+  /** @throws VmError ERR_STATE when the state is of another device. */
+  restore(s: VirtioTransportState): void {
+    if (s.registers.length !== this.registers.length || (s.accepted & ~this.offered & ~this.offeredLegacy) !== 0n)
+      throw this.#unsaved('the saved one is another');
+    this.#accepted = s.accepted;
+    this.#status = s.status;
+    this.#legacy = s.legacy;
+    this.#generation = s.generation;
+    this.#changed = s.changed;
+    for (const [i, r] of this.registers.entries()) {
+      const { size, areas, enabled, resetting } = s.registers[i]!;
+      r.size = size;
+      r.areas.set(areas);
+      r.enabled = enabled;
+      r.resetting = resetting;
+    }
+    this.#device.restore?.(s.device);
+    if ((s.status & V.STATUS_DRIVER_OK) !== 0) this.#activate(s.rings);
+  }
+
+  #unsaved(why: string): VmError {
+    return new VmError('ERR_STATE', `${this.#o.name}: the state of this device cannot be taken along: ${why}`, {
+      hint: 'make the VM without this device, unplug it, or try again',
+      details: { device: this.#o.name },
+    });
+  }
+
   get #failed(): boolean {
     return (this.#status & V.STATUS_DEVICE_NEEDS_RESET) !== 0;
   }
@@ -270,7 +331,8 @@ export class VirtioTransport {
     return (this.#accepted & ~this.offered) === 0n && this.has(V.VIRTIO_F_VERSION_1);
   }
 
-  #activate(): void {
+  /** @param rings how far the queues are; from the start, unless told. */
+  #activate(rings: readonly (RingState | undefined)[] = []): void {
     if (this.#failed) return;
     const accepted = this.#legacy ? this.#accepted & this.offeredLegacy : this.#accepted;
     const has = (f: number) => ((accepted >> BigInt(f)) & 1n) === 1n;
@@ -306,7 +368,7 @@ export class VirtioTransport {
       },
     };
     this.#host = host;
-    for (const r of this.registers) if (r.enabled) this.#queues[r.index]!.enable(layoutOf(r));
+    for (const r of this.registers) if (r.enabled) this.#queues[r.index]!.enable(layoutOf(r), rings[r.index]);
     if (this.#failed) return;
     try {
       this.#device.activate(host);

@@ -39,6 +39,8 @@ export interface BuiltDevice {
   readonly hotplug?: VirtioMem;
   /** Whether the host's side may answer at any moment. */
   expectsIo?(): boolean;
+  /** Makes a copy of what the guest writes to on the host, while it does not; a device without any has none. */
+  readonly copyTo?: ((path: string) => Promise<void>) | undefined;
   /** Writes out and lets go of what is open on the host. */
   close?(): Promise<void>;
 }

@@ -17,6 +17,12 @@ export function msixLayout(vectors: number): { readonly pba: number; readonly si
   return { pba, size: Math.max(MIN_MEMORY_BAR, 2 * pba) };
 }
 
+/** The table and the pending bits, as a guest sees them. */
+interface MsixState {
+  readonly table: Uint8Array;
+  readonly pending: Uint8Array;
+}
+
 /**
  * MSI-X (PCI Local Bus 3.0 section 6.8.2): the capability, and the table and pending bit array as the device behind a BAR.
  * A vector raised while it or the function is masked is pending, and is sent once when it is unmasked (MSIX-4).
@@ -88,6 +94,18 @@ export class MsixCapability implements Capability, BusDevice {
     for (let n = 0; n < this.vectors; n++) this.#table.setUint32(ENTRY * n + VECTOR_CONTROL, MASKED, true);
     this.#pending.fill(0);
     this.#waiting = 0;
+  }
+
+  save(): MsixState {
+    return { table: new Uint8Array(this.#table.buffer.slice(0)), pending: this.#pending.slice() };
+  }
+
+  restore(state: unknown): void {
+    const { table, pending } = state as MsixState;
+    new Uint8Array(this.#table.buffer).set(table);
+    this.#pending.set(pending);
+    this.#waiting = 0;
+    for (const bits of pending) for (let b = bits; b !== 0; b &= b - 1) this.#waiting++;
   }
 
   /** Raises vector `n`; nothing happens while MSI-X is disabled, or when there is no such vector. */

@@ -197,6 +197,15 @@ export class VirtioBalloon implements VirtioDevice {
     if (served) queue.notifyDriver();
   }
 
+  /** The configuration; which pages are in the balloon is the memory's to know. */
+  save(): Uint8Array {
+    return this.#config.slice();
+  }
+
+  restore(state: unknown): void {
+    this.#config.set(state as Uint8Array);
+  }
+
   reset(): void {
     this.#timer?.[Symbol.dispose]();
     this.#timer = this.#host = this.#statsBuffer = this.#statistics = undefined;

@@ -115,6 +115,15 @@ export class VirtioBlk implements VirtioDevice {
     if (queue !== undefined && queue.size > 0 && this.#drain(queue)) queue.notifyDriver();
   }
 
+  /** Whether there is a write cache is all that a driver changes. */
+  save(): number {
+    return this.#config.getUint8(R.CONFIG_WRITEBACK);
+  }
+
+  restore(state: unknown): void {
+    this.#config.setUint8(R.CONFIG_WRITEBACK, state as number);
+  }
+
   reset(): void | Promise<void> {
     this.#host = undefined;
     this.#failed = false;

@@ -27,6 +27,12 @@ export interface VirtioMemOptions {
   readonly blockSize?: number;
 }
 
+/** Which blocks are plugged, and bytes that were requested. */
+interface VirtioMemState {
+  readonly blocks: Uint8Array;
+  readonly requested: number;
+}
+
 /** What the memory of a block is to the guest. */
 const UNPLUGGED = 0;
 const PLUGGED = 1;
@@ -133,6 +139,24 @@ export class VirtioMem implements VirtioDevice {
       queue.push(chain, R.RESP_SIZE);
     }
     if (answered > 0) queue.notifyDriver();
+  }
+
+  save(): VirtioMemState {
+    return { blocks: this.#blocks.slice(), requested: this.#requested };
+  }
+
+  /** Plugs what was plugged; what is already stays. @throws VmError ERR_STATE when memory cannot be plugged. */
+  restore(state: unknown): void {
+    const { blocks, requested } = state as VirtioMemState;
+    this.#requested = requested;
+    this.#set(R.REQUESTED_SIZE, requested);
+    for (const [n, s] of blocks.entries()) {
+      if (s !== PLUGGED || this.#blocks[n] === PLUGGED) continue;
+      if (!this.#memory.plug(...this.#range(n, n + 1)).done) {
+        throw new VmError('ERR_STATE', 'virtio-mem: memory that was plugged cannot be plugged again');
+      }
+      this.#change(n, n + 1, PLUGGED);
+    }
   }
 
   /** Forgets the driver. Blocks keep their state and contents (section 5.15.5). */

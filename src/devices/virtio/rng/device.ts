@@ -42,6 +42,11 @@ export class VirtioRng implements VirtioDevice {
     this.#host = host;
   }
 
+  /** It has none. */
+  save(): undefined {
+    return undefined;
+  }
+
   reset(): void {
     this.#host = undefined;
   }

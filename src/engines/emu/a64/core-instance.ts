@@ -33,6 +33,7 @@ export interface CoreExports {
   initialize(cpus: number): void;
   switchTo(cpu: number): void;
   powerOn(pc: bigint, x0: bigint): void;
+  restored(): void;
   run(budget: number): number;
   stepInstruction(): void;
   timerUpdate(): number;

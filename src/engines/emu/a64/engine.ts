@@ -42,6 +42,15 @@ export interface A64EngineOptions {
     | { readonly kind: 'virtual'; readonly clock: VirtualClock };
 }
 
+/** What {@link A64Engine.save} gives: the core's words of each vCPU, and those that they share (core/layout.ts). */
+interface A64State {
+  readonly engine: 'a64';
+  readonly vcpus: readonly Uint8Array[];
+  /** From IRQ_LINES to the counter's offset. */
+  readonly shared: Uint8Array;
+  readonly next: number;
+}
+
 /** What the machine connects to the engine before the first step. */
 export interface A64Wiring {
   readonly sink: ExitSink;
@@ -211,6 +220,33 @@ export class A64Engine implements Engine, PlugListener {
     for (let cpu = 0; cpu < L.MAX_CPUS; cpu++) view.setUint32(L.IRQ_LINES + 4 * cpu, 0, true);
     exports.initialize(this.vcpus.length);
     this.#next = 0;
+  }
+
+  save(): A64State {
+    const bytes = new Uint8Array(this.#core.memory.buffer);
+    const length = L.CPU_END - L.CPU;
+    const vcpus = this.vcpus.map(({ id }) => {
+      const at = this.#state(id, L.CPU);
+      return bytes.slice(at, at + length);
+    });
+    return { engine: 'a64', vcpus, shared: bytes.slice(L.IRQ_LINES, L.CNTVOFF + 8), next: this.#next };
+  }
+
+  restore(state: unknown): void {
+    const s = state as A64State | null;
+    if (s?.engine !== 'a64' || s.vcpus.length !== this.vcpus.length) {
+      throw new VmError('ERR_STATE', 'the saved vCPUs are not those of such an engine', {
+        hint: 'restore into a machine with the same engine and number of CPUs',
+      });
+    }
+    const { memory, exports } = this.#core;
+    this.reset();
+    const bytes = new Uint8Array(memory.buffer);
+    for (const [cpu, words] of s.vcpus.entries()) bytes.set(words, L.SAVED_CPUS + cpu * L.CPU_SIZE);
+    bytes.set(s.shared, L.IRQ_LINES);
+    exports.restored();
+    this.#next = s.next;
+    if (this.#virtual !== undefined) this.#advance();
   }
 
   /** Instructions that `cpu` has retired. */

@@ -1,11 +1,12 @@
 /** vCPUs: reset, switching between them, and the run loop around exec(). */
 import { beginSlice, noteCount, syncClock } from './clock';
-import { checkBreakpoint, stepActive, stepAdvance, stepPending } from './debug';
+import { checkBreakpoint, debugUpdate, stepActive, stepAdvance, stepPending } from './debug';
 import { decodeStep } from './decode';
 import {
   EC_BREAKPOINT_LOWER, EC_ILLEGAL_STATE, EC_STEP_LOWER, levelChanged, pendingInterrupts, raise, takeFault, takeInterrupt, watchLevel,
 } from './exception';
 import { exec } from './exec';
+import { updateFp } from './fpstate';
 import {
   CLOCK_VIRTUAL, CPU, CPU_COUNT, CPU_END, CPU_ID, CPU_SIZE, DEBUG_ACTIVE, EL, EVENT, EXCLUSIVE_SIZE, EXIT_BUDGET, EXIT_OFF,
   EXIT_STOP, EXIT_WFE, EXIT_WFI, FAULT, IRQ_LINES, KICK, LIMIT, PAGE_OPS, PC, PMCNTENSET_EL0, PMINTENSET_EL1, POWER,
@@ -40,6 +41,24 @@ export function switchTo(cpu: u32): void {
   store<u32>(0, 0, EXCLUSIVE_SIZE);
   // A shootdown by another vCPU may have emptied what the page came from.
   store<u32>(0, 0, PAGE_OPS);
+}
+
+/**
+ * The saved states of all vCPUs have been written from outside: what follows from them is made anew. vCPU 0 is current
+ * afterwards.
+ */
+export function restored(): void {
+  flushDecoded();
+  memory.copy(CPU, SAVED_CPUS, CPU_END - CPU);
+  for (let c: u32 = load<u32>(0, CPU_COUNT); c > 0; c--) {
+    switchTo(c - 1);
+    resetTlb(c - 1);
+    asidChanged();
+    updateFp();
+    debugUpdate();
+    store<u32>(0, 0, EXCLUSIVE_SIZE);
+    store<u32>(0, 0, PAGE_OPS);
+  }
 }
 
 /** Warm reset of the current vCPU, which then runs from `pc` at EL1 with X0 = `x0` (PSCI 1.1, section 6.4). */

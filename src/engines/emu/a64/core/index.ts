@@ -7,6 +7,6 @@ export {
   checkBreakpoint, checkWatchpoint, debugUpdate, exceptionReturnSS, stepActive, stepAdvance, stepPending,
 } from './debug';
 
-export { initialize, powerOn, run, stepInstruction, switchTo } from './cpu';
+export { initialize, powerOn, restored, run, stepInstruction, switchTo } from './cpu';
 export { selectTables, asidChanged, regionsChanged, tlbiAll, withholdWrites } from './mmu';
 export { flushDecoded } from './page';
