@@ -107,6 +107,29 @@ describe('self-modifying code', () => {
     });
   }
 
+  it('leaves alone what is paired in the line before', () => {
+    // Six loads of pairs, two of which may be one operation; the core forgets what the last two before the line are to do.
+    for (const before of [3, 4, 5, 6]) {
+      const line = AT + 0x80;
+      const at = line - 4 * before;
+      const registers = [5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 19, 20].slice(0, 2 * before);
+      const loads = Array.from({ length: before }, (_, n) => {
+        return `ldp x${registers[2 * n]}, x${registers[2 * n + 1]}, [sp, #${16 * n}]`;
+      });
+      g.code(`str w11, [x10]\n${MAINTENANCE[0]![1]}\nbr x12`);
+      g.code(`${loads.join('\n')}\nmov x21, #1\nhvc #${STOP}`, at);
+      for (let n = 0; n < registers.length; n++) g.store64(DATA + 0x100 + 8 * n, BigInt(100 + n));
+      go(at);
+      for (const r of [0, ...registers]) g.setX(r, 0n);
+      g.setX(10, line);
+      g.setX(11, wordOf('mov x21, #2'));
+      g.setX(12, at);
+      g.run(CODE);
+      expect([g.x(21), g.x(0)]).toEqual([2n, 0n]);
+      expect(registers.map(r => g.x(r))).toEqual(registers.map((_, n) => BigInt(100 + n)));
+    }
+  });
+
   it('is seen in the line that runs, by what branches and by what falls into it', () => {
     // Patches the instruction behind the maintenance, in the same line.
     g.code(

@@ -30,10 +30,11 @@ export function forgetLine(host: u32): void {
   const first = page + ((host & 0xfc0) << 2);
   memory.fill(first, 0, 256);
   // The operation before the line may be a compare fused with the line's first branch, and the one before that may be
-  // paired with it.
+  // paired with it. Their instructions are what they were: only what to do is forgotten, not the operands, which the
+  // operation before those two may use as its pair's.
   if (first != page) {
-    store<u32>(first - 16, 0);
-    store<u32>(first - 32, 0);
+    store<u16>(first - 16, 0);
+    store<u16>(first - 32, 0);
   }
 }
 
