@@ -6,7 +6,7 @@ import type { AddressBus, BusDevice } from '../bus/types.ts';
 import { createKvmHypervisor } from '../devices/kvm-hypervisor/service.ts';
 import { Pl011, type Pl011State } from '../devices/pl011/device.ts';
 import { Pl031, type Pl031State } from '../devices/pl031/device.ts';
-import { createEntropy } from '../devices/psci/entropy.ts';
+import { createEntropy, type Entropy } from '../devices/psci/entropy.ts';
 import { createPsci, type PowerController } from '../devices/psci/psci.ts';
 import { createSmccc } from '../devices/psci/smccc.ts';
 import { createTrng } from '../devices/psci/trng.ts';
@@ -94,6 +94,7 @@ export class ArmVirt implements Machine {
   #unhandled = 0;
   #mpidrs: bigint[];
   #seeds = 0;
+  readonly #sources: Entropy[] = [];
   readonly #pci: PciRoot;
   readonly #devices: BuiltDevice[] = [];
   #flash: Flash | undefined;
@@ -297,6 +298,8 @@ export class ArmVirt implements Machine {
     this.#gic.restore(s.interrupts);
     this.#uart.restore(s.uart as Pl011State);
     this.#rtc.restore(s.rtc as Pl031State);
+    this.#seeds = s.entropy[0]!;
+    for (const [i, source] of this.#sources.entries()) source.position = s.entropy[i + 1]!;
     this.#pci.host.restore(s.functions);
   }
 
@@ -308,6 +311,7 @@ export class ArmVirt implements Machine {
       uart: this.#uart.save(),
       rtc: this.#rtc.save(),
       hotplug: this.#devices.find(d => d.hotplug !== undefined)?.hotplug?.save(),
+      entropy: [this.#seeds, ...this.#sources.map(s => s.position)],
       functions: this.#pci.host.save(),
     };
   }
@@ -476,6 +480,13 @@ export class ArmVirt implements Machine {
     this.#flash = new Flash({ firmware, file, bus: this.#bus, slots: this.#engine.slots, events: this.#events });
   }
 
+  /** A source of randomness: the host's, or in a deterministic run one by `seed`. */
+  #entropy(seed: string): Entropy {
+    const entropy = createEntropy(this.#deterministic ? seed : undefined);
+    this.#sources.push(entropy);
+    return entropy;
+  }
+
   #environment(): DeviceEnvironment {
     const { cpus, seed, clock, virtio = 'modern' } = this.#config;
     return {
@@ -486,7 +497,7 @@ export class ArmVirt implements Machine {
       clock: this.#deviceClock(),
       events: this.#events,
       cpus,
-      entropy: createEntropy(this.#deterministic ? `devices ${seed ?? 0} ${this.#devices.length}` : undefined),
+      entropy: this.#entropy(`devices ${seed ?? 0} ${this.#devices.length}`),
       deterministic: clock === 'virtual',
       virtio,
     };
@@ -580,7 +591,7 @@ export class ArmVirt implements Machine {
     const { seed } = this.#config;
     this.#hypercalls.add(createPsci(power));
     this.#hypercalls.add(createSmccc());
-    this.#hypercalls.add(createTrng(createEntropy(this.#deterministic ? `trng ${seed ?? 0}` : undefined)));
+    this.#hypercalls.add(createTrng(this.#entropy(`trng ${seed ?? 0}`)));
     this.#hypercalls.add(createKvmHypervisor());
   }
 

@@ -15,6 +15,8 @@ export interface MachineState {
   readonly rtc: unknown;
   /** Of the device for memory hot-plug: rings of others may be in what it has plugged. */
   readonly hotplug: unknown;
+  /** How far the sources of randomness are, which with the virtual clock go on as the parent's do. */
+  readonly entropy: readonly number[];
   readonly functions: readonly PciFunctionState[];
 }
 

@@ -37,22 +37,22 @@ function rig(pinLimitBytes?: number) {
 }
 
 describe("a machine's memory", () => {
-  test('PIN-5: at the end, whoever still holds some is named in the log and in a report', () => {
+  test('PIN-5: at the end, whoever still holds some is named in the log and in a report', async () => {
     const { machine, lines, reports } = rig();
     const { pins } = machine;
     pins.unpin(pins.pin(BASE, 8192, FOLL_PIN, pins.owner('disk0 queue 0')));
     pins.pin(BASE, 4096, FOLL_PIN | FOLL_WRITE, pins.owner('edu0 DMA'));
-    machine.close();
+    await machine.close();
     expect(lines).toEqual(['guest memory is still pinned at the end, by edu0 DMA (1 pages): a defect of that device']);
     expect(reports).toEqual([
       { type: 'pins-leaked', acquired: 3, released: 2, leaks: [{ owner: 'edu0 DMA', pages: 1 }] },
     ]);
   });
 
-  test('PIN-5: an end at which nobody holds any is not worth a word', () => {
+  test('PIN-5: an end at which nobody holds any is not worth a word', async () => {
     const { machine, lines, reports } = rig();
     machine.pins.unpin(machine.pins.pin(BASE, SIZE, FOLL_PIN, machine.pins.owner('disk0 queue 0')));
-    machine.close();
+    await machine.close();
     expect([lines, reports]).toEqual([[], []]);
   });
 

@@ -1,4 +1,4 @@
-import type { RingLayout } from '../../src/devices/virtio/chain.ts';
+import type { RingLayout, RingState } from '../../src/devices/virtio/chain.ts';
 import type { GuestRam } from '../../src/devices/virtio/guest-ram.ts';
 import { Queue } from '../../src/devices/virtio/queue.ts';
 import { createGuestMemory } from '../../src/memory/guest-memory.ts';
@@ -315,9 +315,13 @@ export interface RigOptions {
   readonly indirect?: boolean;
   readonly size?: number;
   readonly ram?: TestRam;
+  /** One that has used the ring of this memory before. */
+  readonly driver?: Driver;
 }
 
-export function rig({ packed, eventIdx = false, indirect = true, size = 8, ram = new TestRam() }: RigOptions): Rig {
+/** @param state how far the queue is, instead of at its start. */
+export function rig(o: RigOptions, state?: RingState): Rig {
+  const { packed, eventIdx = false, indirect = true, size = 8, ram = new TestRam() } = o;
   const layout = { size, desc: DESC, driver: DRIVER, device: DEVICE };
   const failures: string[] = [];
   const again = () => {
@@ -342,9 +346,10 @@ export function rig({ packed, eventIdx = false, indirect = true, size = 8, ram =
       r.later = ram.wait(again);
     },
   });
-  const driver = packed ? new PackedDriver(ram, layout, eventIdx) : new SplitDriver(ram, layout, eventIdx);
+  const driver =
+    o.driver ?? (packed ? new PackedDriver(ram, layout, eventIdx) : new SplitDriver(ram, layout, eventIdx));
   const r: Rig = { ram, layout, queue, driver, failures, interrupts: 0, later: undefined, retries: 0 };
-  queue.enable(layout);
+  queue.enable(layout, state);
   return r;
 }
 

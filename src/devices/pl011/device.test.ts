@@ -259,4 +259,22 @@ describe('Pl011', () => {
       }),
     );
   });
+
+  it('goes on in another one: registers, what was received, its interrupt', () => {
+    const a = connect();
+    a.set(R.UARTCR, ON);
+    a.set(R.UARTLCR_H, R.LCR_H_FEN);
+    a.set(R.UARTIMSC, R.INT_RX | R.INT_RT);
+    a.set(R.UARTIBRD, 26);
+    a.uart.receive(ascii('xyz'));
+    a.get(R.UARTDR);
+    const b = connect();
+    b.uart.restore(structuredClone(a.uart.save()));
+    for (const offset of [R.UARTFR, R.UARTCR, R.UARTLCR_H, R.UARTIMSC, R.UARTRIS, R.UARTMIS, R.UARTIBRD, R.UARTIFLS]) {
+      expect(b.get(offset)).toBe(a.get(offset));
+    }
+    expect(b.levels.at(-1)).toBe(a.levels.at(-1));
+    expect(b.drain()).toBe('yz');
+    expect(a.drain()).toBe('yz');
+  });
 });

@@ -100,4 +100,22 @@ describe('Pl031', () => {
     clock.runDue();
     expect(rtc.read(R.RTCRIS, 4)).toBe(1);
   });
+
+  it('goes on in another one: the time that was set, and an alarm that is still to come', () => {
+    const a = connect();
+    a.set(R.RTCLR, 1000);
+    a.set(R.RTCIMSC, 1);
+    a.set(R.RTCMR, 1003);
+    a.reach(1 * SEC);
+    const b = connect();
+    b.reach(1 * SEC);
+    b.rtc.restore(structuredClone(a.rtc.save()));
+    expect([R.RTCDR, R.RTCMR, R.RTCLR, R.RTCIMSC, R.RTCRIS].map(b.get)).toEqual([1001, 1003, 1000, 1, 0]);
+    b.reach(2.8 * SEC);
+    expect([b.get(R.RTCMIS), b.levels.at(-1)]).toEqual([1, true]);
+    // One that has rung goes on ringing.
+    const c = connect();
+    c.rtc.restore(b.rtc.save());
+    expect([c.get(R.RTCMIS), c.levels.at(-1)]).toEqual([1, true]);
+  });
 });

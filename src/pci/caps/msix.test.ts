@@ -16,7 +16,7 @@ function rigWith(vectors: number) {
   const rig = new PciRig();
   const msix = new MsixCapability(vectors, 1);
   const bar: BarSpec = { index: 1, kind: 'mem32', size: msixLayout(vectors).size, device: msix };
-  const f = rig.add({ capabilities: [msix], bars: [bar], interruptPin: 1 }, 0);
+  const f = rig.add({ capabilities: [msix], bars: [bar], interruptPin: 1, save: () => null }, 0);
   const at = capabilityOf(f, R.CAP_ID_MSIX)!;
   rig.write(f, BAR1, A);
   rig.command(f, R.COMMAND_MEMORY | R.COMMAND_MASTER);
@@ -217,4 +217,19 @@ test('MSI-3: enabling MSI-X takes INTx down, disabling brings it back', () => {
   control(0);
   msix.trigger(0);
   expect([rig.wires[0], data()]).toEqual([true, []]);
+});
+
+test('MSIX-4: what is pending is sent by the function that goes on with its state', () => {
+  const a = rigWith(40);
+  a.control(ENABLE);
+  a.entry(0, 70);
+  a.entry(39, 71, 1);
+  a.msix.trigger(39);
+  const b = rigWith(40);
+  b.rig.host.restore(structuredClone(a.rig.host.save()));
+  expect([b.pending(39), b.pending(0), b.msix.vector(39).masked]).toEqual([1, 0, true]);
+  b.msix.trigger(0);
+  expect(b.data()).toEqual([70]);
+  b.entry(39, 71);
+  expect([b.data(), b.pending(39)]).toEqual([[71], 0]);
 });

@@ -56,7 +56,8 @@ export function restored(): void {
     asidChanged();
     updateFp();
     debugUpdate();
-    store<u32>(0, 0, EXCLUSIVE_SIZE);
+    // As switchTo() does, which does nothing for the vCPU that is current.
+    if (load<u32>(0, CPU_COUNT) > 1) store<u32>(0, 0, EXCLUSIVE_SIZE);
     store<u32>(0, 0, PAGE_OPS);
   }
 }
