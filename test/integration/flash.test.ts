@@ -308,7 +308,7 @@ describe('a machine with firmware', () => {
   it('CFI-9: a reset keeps the contents and forgets what was begun', async () => {
     const { machine, run } = await boot({ flash: undefined });
     expect(run().u32(0x20)).toBe(0xffff_ffff);
-    machine.reset();
+    await machine.reset();
     const seen = run();
     expect([seen.u32(0x20), seen.u32(0x28), seen.reason]).toEqual([0x1234_5678, 0x1234_5678, 'shutdown']);
     await machine.close();
