@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
 import { createAddressBus } from '../bus/address-bus.ts';
 import { createHypercallBus } from '../bus/hypercall-bus.ts';
@@ -18,9 +17,7 @@ import { hostMemory } from '../engines/host/host-memory.ts';
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
-import type { PciFunction } from '../pci/function.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
-import type { PciRootPort } from '../pci/root-port.ts';
 import { createHostClock } from '../time/host-clock.ts';
 import type { Clock } from '../time/types.ts';
 import { createVirtualClock } from '../time/virtual-clock.ts';
@@ -30,6 +27,7 @@ import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS, hotplugRange 
 import { armVirtTree } from './arm-virt-fdt.ts';
 import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './devices/build.ts';
 import type { Flash } from './flash.ts';
+import { HotPlug } from './hot-plug.ts';
 import type {
   BalloonStatistics,
   DeviceConfig,
@@ -56,18 +54,6 @@ const STEP_NS = 1_000_000;
 const VIRTUAL_EPOCH = 1_577_836_800_000_000_000n;
 /** Unhandled accesses that are worth a line each in the log. */
 const LOGGED_ACCESSES = 20;
-
-/** How long a guest may take to let go of a device. Linux waits for 5 s in case that the button is pressed again. */
-const UNPLUG_LIMIT_MS = 60_000;
-/** How long a guest may take to notice that something is plugged, or that the button was pressed, before it is told again. */
-const SLOT_REMINDER_MS = 2000;
-const PLUG_REMINDERS = 5;
-
-function notLetGo(name: string): VmError {
-  return new VmError('ERR_PCI_SLOT', `${name}: the guest did not let go of it within ${UNPLUG_LIMIT_MS / 1000} s`, {
-    hint: 'its driver may be missing, or busy; the request stands, and the device leaves when the guest lets go',
-  });
-}
 
 /** The arm-virt board on the emulated engine, assembled from a configuration. */
 export class ArmVirt implements Machine {
@@ -97,6 +83,7 @@ export class ArmVirt implements Machine {
   readonly #sources: Entropy[] = [];
   readonly #pci: PciRoot;
   readonly #devices: BuiltDevice[] = [];
+  readonly #hotPlug: HotPlug;
   #flash: Flash | undefined;
 
   /** A machine without PCI devices and without a guest. @throws VmError when the kernel is none. */
@@ -153,6 +140,7 @@ export class ArmVirt implements Machine {
       pciSlots: config.pciSlots,
       trace: config.trace.includes('pci'),
     });
+    this.#hotPlug = new HotPlug(this.#pci.slots, this.#devices, () => this.#ended);
     this.#addHypercalls();
   }
 
@@ -333,48 +321,11 @@ export class ArmVirt implements Machine {
   }
 
   async plug(device: DeviceConfig): Promise<void> {
-    const built = await buildDevice(device, this.#environment());
-    let port: PciRootPort;
-    try {
-      port = this.#pci.slots.plug(built.function);
-    } catch (e) {
-      await built.close?.();
-      throw e;
-    }
-    this.#devices.push(built);
-    void this.#remindOf(built.function, port);
+    await this.#hotPlug.plug(await buildDevice(device, this.#environment()));
   }
 
-  /** Tells the guest again of what is in a slot, until it has noticed. One without a driver for the slot never does. */
-  async #remindOf(f: PciFunction, { slot }: PciRootPort): Promise<void> {
-    for (let n = 0; n < PLUG_REMINDERS; n++) {
-      await sleep(SLOT_REMINDER_MS, undefined, { ref: false });
-      if (this.#ended || slot.function !== f || !slot.remind()) return;
-    }
-  }
-
-  async unplug(name: string): Promise<void> {
-    const { slots } = this.#pci;
-    const left = slots.unplug(name).then(async f => {
-      const at = this.#devices.findIndex(d => d.function === f);
-      if (at >= 0) await this.#devices.splice(at, 1)[0]!.close?.();
-    });
-    // A guest that lets go after the limit is told to nobody, but the device's host side is closed all the same.
-    left.catch(() => undefined);
-    // A guest that was still bringing the device up has not noticed the button.
-    const again = setInterval(() => {
-      if (slots.used.some(port => port.plugged?.name === name)) void slots.unplug(name);
-    }, SLOT_REMINDER_MS);
-    let limit: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      limit = setTimeout(() => reject(notLetGo(name)), UNPLUG_LIMIT_MS);
-    });
-    try {
-      await Promise.race([left, late]);
-    } finally {
-      clearInterval(again);
-      clearTimeout(limit);
-    }
+  unplug(name: string): Promise<void> {
+    return this.#hotPlug.unplug(name);
   }
 
   vsockConnect(port: number, stream: MessagePort): void {
