@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Vm } from 'tsvisor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { assemble } from '../../scripts/asm/assemble.ts';
 import { debian } from '../e2e/debian.ts';
+import { keyGuest } from '../support/bare-guest.ts';
 import { atShell, bootDebian } from '../support/guest.ts';
 
 const MIB = 2 ** 20;
@@ -17,34 +17,11 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 // Echoes what is typed, each character with the number of those before it, which is in a register.
-const COUNTER = `
-image:  b       boot
-        .word   0
-        .quad   0
-        .quad   end - image
-        .quad   0xa
-        .quad   0, 0, 0
-        .ascii  "ARM\\x64"
-        .word   0
-boot:   ldr     x1, =0x09000000
-        mov     w2, #0x701              // UARTCR: DTR, RXE, TXE, UARTEN
-        str     w2, [x1, #0x30]
-        mov     w2, #0x3e
-        str     w2, [x1]
-        mov     w3, #0x30
-1:      ldr     w2, [x1, #0x18]
-        tbnz    w2, #4, 1b              // UARTFR.RXFE
-        ldr     w2, [x1]
-        str     w2, [x1]
-        str     w3, [x1]
-        add     w3, w3, #1
-        b       1b
-end:
-`;
+const COUNTER = keyGuest('mov w3, #0x30', 'str w2, [x1]\nstr w3, [x1]\nadd w3, w3, #1');
 
 describe('vm.fork()', () => {
   it('makes a VM that goes on by itself where the first one was; also of one that has not started', async () => {
-    await using vm = await Vm.create({ kernel: assemble(COUNTER).bytes, memory: '64M' });
+    await using vm = await Vm.create({ kernel: COUNTER, memory: '64M' });
     await using unborn = await vm.fork();
     await vm.start();
     await vm.console.waitFor('>', { timeout: '30s' });
@@ -110,7 +87,7 @@ describe('vm.fork()', () => {
   });
 
   it('says what stands in the way, and leaves nothing behind', async () => {
-    const kernel = assemble(COUNTER).bytes;
+    const kernel = COUNTER;
     const disk = join(folder, 'd.img');
     const copy = join(folder, 'copy.img');
     writeFileSync(disk, new Uint8Array(MIB));

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Vm } from 'tsvisor';
 import { afterAll, describe, expect, it } from 'vitest';
-import { assemble } from '../../scripts/asm/assemble.ts';
+import { keyGuest } from '../support/bare-guest.ts';
 
 const MIB = 2 ** 20;
 const RAM = 0x4000_0000;
@@ -13,31 +13,8 @@ const RAM = 0x4000_0000;
 const KEYS = 0x0100_0000;
 const PAGE = 4096;
 
-// Says '>', then stores each key that is typed into the next page, and echoes it. MMU off, no interrupts.
-const GUEST = `
-image:  b       boot
-        .word   0
-        .quad   0
-        .quad   end - image
-        .quad   0xa
-        .quad   0, 0, 0
-        .ascii  "ARM\\x64"
-        .word   0
-boot:   ldr     x1, =0x09000000
-        mov     w2, #0x701              // UARTCR: DTR, RXE, TXE, UARTEN
-        str     w2, [x1, #0x30]
-        mov     w2, #0x3e
-        str     w2, [x1]
-        ldr     x3, =${RAM + KEYS}
-1:      ldr     w2, [x1, #0x18]
-        tbnz    w2, #4, 1b              // UARTFR.RXFE
-        ldr     w2, [x1]
-        str     w2, [x3]
-        add     x3, x3, #4096
-        str     w2, [x1]
-        b       1b
-end:
-`;
+// Stores each key that is typed into the next page, and echoes it.
+const GUEST = keyGuest(`ldr x3, =${RAM + KEYS}`, 'str w2, [x3]\nadd x3, x3, #4096\nstr w2, [x1]');
 
 describe('memory that is written back', () => {
   const folder = mkdtempSync(join(tmpdir(), 'tsvisor-memory-'));
@@ -46,7 +23,7 @@ describe('memory that is written back', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   it('4.3 write-back, dirty log: the file is the memory of the moment, and gets what was written since', async () => {
-    await using vm = await Vm.create({ kernel: assemble(GUEST).bytes, memory: '64M' });
+    await using vm = await Vm.create({ kernel: GUEST, memory: '64M' });
     await vm.start();
     await vm.console.waitFor('>', { timeout: '30s' });
     const file = await vm.memory.writeBack(path);
@@ -86,7 +63,7 @@ describe('memory that is written back', () => {
   });
 
   it('says what is wrong with a file, and that a VM has ended', async () => {
-    const vm = await Vm.create({ kernel: assemble(GUEST).bytes, memory: '64M' });
+    const vm = await Vm.create({ kernel: GUEST, memory: '64M' });
     const missing = join(folder, 'missing', 'ram.bin');
     await expect(vm.memory.writeBack(missing)).rejects.toMatchObject({ code: 'ERR_FILE_UNREADABLE' });
     const files = await Promise.all([1, 2, 3, 4].map(n => vm.memory.writeBack(join(folder, `${n}.bin`))));
