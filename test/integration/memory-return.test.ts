@@ -6,6 +6,8 @@ import { A64Engine } from '../../src/engines/emu/a64/engine.ts';
 import { loadAddon } from '../../src/engines/host/addon.ts';
 import { host } from '../../src/engines/host/host.ts';
 import { hostMemory, memoryWithoutAddon } from '../../src/engines/host/host-memory.ts';
+import { PinTable } from '../../src/memory/pin-table.ts';
+import { FOLL_LONGTERM, FOLL_PIN, FOLL_WRITE } from '../../src/memory/pin-types.ts';
 import { createHostClock } from '../../src/time/host-clock.ts';
 
 const { addon, reason } = loadAddon();
@@ -169,8 +171,10 @@ describe('a child process', () => {
     expect([bytes[0], bytes[bytes.length - 1]]).toEqual([1, 1]);
   });
 
-  withAddon('gets nothing of guest RAM: 256 MiB touched, a small RSS, and the guest keeps its memory', () => {
+  withAddon('gets nothing of guest RAM: 256 MiB pinned, a small RSS, and the guest keeps its memory', () => {
     const e = engine(256);
+    const pins = new PinTable({ memory: e.memory });
+    const pin = pins.pin(RAM_BASE, 256 * MIB, FOLL_PIN | FOLL_WRITE | FOLL_LONGTERM, pins.owner('edu0 DMA'));
     const ram = e.memory.view(RAM_BASE, 256 * MIB)!;
     const untouched = child();
     for (let at = 0; at < ram.length; at += 4096) ram.fill(at >> 12, at, at + 4096);
@@ -183,6 +187,8 @@ describe('a child process', () => {
       if (ram[at] !== ((at >> 12) & 0xff) || ram[at + 4095] !== ram[at])
         throw new Error(`0x${at.toString(16)} changed`);
     }
+    pins.unpin(pin);
+    expect(pins.leaks()).toEqual([]);
   });
 });
 
