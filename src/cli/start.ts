@@ -17,7 +17,7 @@ export async function start(
 ): Promise<number> {
   const options = flagsToOptions(flags);
   const guest = await findGuest({ offline: flags.offline === true, mirror: flags.mirror as string | undefined }, out);
-  return await runVm({ ...options, ...guest } as VmOptions, out, create);
+  return await runVm({ ...guest, ...options } as VmOptions, out, create);
 }
 
 async function findGuest(
