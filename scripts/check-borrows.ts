@@ -1,9 +1,10 @@
 // Nothing holds guest RAM across a turn of the event loop without a pin (specification of pins, 4.1): a borrow gives bytes for the
 // length of a call. So borrows are made in the files of BORROWERS only, and these have no asynchronous code; and devices do not
 // help themselves to whole regions. Prints file:line and the rule that is broken; exits with 1 then.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { typescriptFiles } from './typescript-files.ts';
 
 /** Files under src/ that get raw views of guest memory, with what they do with them before they return. */
 export const BORROWERS: Readonly<Record<string, string>> = {
@@ -91,14 +92,6 @@ export function checkBorrows(path: string, source: string): string[] {
     for (const w of regions) broken.push(at(w, "'regions' are all of guest memory: go by the pins"));
   }
   return broken;
-}
-
-function* typescriptFiles(folder: string): Generator<string> {
-  for (const e of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, e.name);
-    if (e.isDirectory()) yield* typescriptFiles(path);
-    else if (/\.[cm]?tsx?$/.test(e.name)) yield path;
-  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,10 +1,11 @@
 // Holds the sources to the layers of docs/architecture.md: every import (type-only ones too) follows an arrow of LAYERS.
 // Also: layers without the host's facilities import no Node builtins, and no source file grows beyond MAX_LINES
 // unless it says why in a line `// long: REASON`. Prints file:line and the rule that is broken; exits with 1 then.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { dirname, join, posix, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { typescriptFiles } from './typescript-files.ts';
 
 /** Layers by path prefix under src/, the most specific first, with the layers that each may import beside itself. */
 const ENGINE_SET = ['memory', 'irq', 'time', 'bus', 'util'];
@@ -126,14 +127,6 @@ function brokenPackage(path: string, layer: string, from: string): string | unde
 /** The layer of a path under src/; a folder's path or a file's, with or without extension. */
 function layerOf(path: string): string | undefined {
   return Object.keys(LAYERS).find(l => path === l || `${path}.ts` === l || path.startsWith(`${l}/`));
-}
-
-function* typescriptFiles(folder: string): Generator<string> {
-  for (const e of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, e.name);
-    if (e.isDirectory()) yield* typescriptFiles(path);
-    else if (/\.[cm]?tsx?$/.test(e.name)) yield path;
-  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

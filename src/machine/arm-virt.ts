@@ -42,7 +42,7 @@ import type {
   MemoryMap,
   PinReport,
 } from './machine.ts';
-import { checkForkable, copyDisks, type MachineState, type RamRegion } from './machine-fork.ts';
+import { checkForkable, type MachineState, type RamRegion, withCopies } from './machine-fork.ts';
 import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
 
@@ -74,7 +74,7 @@ export class ArmVirt implements Machine {
   #ended = false;
   #stepping = false;
   /** The machine is being forked; no vCPU runs meanwhile. */
-  #held = false;
+  #held: Promise<void> | undefined;
   /** A reset waits for devices; no vCPU runs meanwhile. */
   #resetting = false;
   #unhandled = 0;
@@ -167,7 +167,7 @@ export class ArmVirt implements Machine {
 
   step(): 'yield' | 'idle' | 'stopped' {
     if (this.#ended) return 'stopped';
-    if (this.#resetting || this.#held) return 'idle';
+    if (this.#resetting || this.#held !== undefined) return 'idle';
     this.#stepping = true;
     this.#memory.pins.nowNs = this.#engine.clock.nowNs();
     this.#engine.clock.runDue();
@@ -178,7 +178,7 @@ export class ArmVirt implements Machine {
   }
 
   idleMs(): number {
-    if (this.#resetting || this.#held) return Number.POSITIVE_INFINITY;
+    if (this.#resetting || this.#held !== undefined) return Number.POSITIVE_INFINITY;
     const { clock } = this.#engine;
     const until = Math.min(this.#engine.idleUntilNs(), clock.nextDeadline());
     return Math.max(0, (until - clock.nowNs()) / 1e6);
@@ -201,6 +201,8 @@ export class ArmVirt implements Machine {
     this.#resetting = true;
     this.#ended = false;
     try {
+      // A fork is of the guest that was.
+      if (this.#held !== undefined) await this.#held;
       this.#gic.reset();
       this.#uart.reset();
       this.#rtc.reset();
@@ -261,17 +263,25 @@ export class ArmVirt implements Machine {
 
   async forkMachine(copies: ReadonlyMap<string, string>, limitMs: number): Promise<ForkedMachine> {
     checkForkable(this.#config.devices, this.#devices, this.#flash !== undefined, copies);
-    if (this.#held || this.#resetting) throw new VmError('ERR_STATE', 'the VM is being forked or reset');
-    this.#held = true;
-    try {
+    if (this.#held !== undefined || this.#resetting) {
+      throw new VmError('ERR_STATE', 'the VM is being forked or reset', { hint: 'try again when that is over' });
+    }
+    const forked = withCopies(this.#devices, copies, async copy => {
       let state: MachineState | undefined;
       const fork = await this.#memory.forks.fork(limitMs, async () => {
-        await copyDisks(this.#devices, copies);
+        await copy();
         state = this.#save();
       });
       return { fork, state: state! };
+    });
+    this.#held = forked.then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      return await forked;
     } finally {
-      this.#held = false;
+      this.#held = undefined;
       this.#events.wake?.();
     }
   }

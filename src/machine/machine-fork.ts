@@ -63,16 +63,26 @@ export function checkForkable(
   }
 }
 
-/** Copies the disks. What was copied is removed when one cannot be. @throws VmError ERR_DISK, ERR_DISK_FULL. */
-export async function copyDisks(devices: readonly BuiltDevice[], copies: ReadonlyMap<string, string>): Promise<void> {
+/**
+ * Makes a fork by `f`, which copies the disks by its `copy` at the right moment. What was copied is removed when it fails.
+ * @throws VmError ERR_DISK, ERR_DISK_FULL; what `f` throws.
+ */
+export async function withCopies<T>(
+  devices: readonly BuiltDevice[],
+  copies: ReadonlyMap<string, string>,
+  f: (copy: () => Promise<void>) => Promise<T>,
+): Promise<T> {
   const made: string[] = [];
-  try {
+  const copy = async () => {
     for (const d of devices) {
       const to = copies.get(d.name);
       if (d.copyTo === undefined || to === undefined) continue;
       await d.copyTo(to);
       made.push(to);
     }
+  };
+  try {
+    return await f(copy);
   } catch (e) {
     for (const path of made) await rm(path, { force: true });
     throw e;

@@ -101,8 +101,13 @@ describe('vm.fork()', () => {
       name: 'AbortError',
     });
     expect([existsSync(disk), existsSync(copy)]).toEqual([true, false]);
-    await using fork = await vm.fork({ disks: { disk0: copy } });
-    expect(existsSync(copy)).toBe(true);
+    // One at a time; a reset waits for it. The one that is refused leaves the other one's copy alone.
+    const forking = vm.fork({ disks: { disk0: copy } });
+    const second = vm.fork({ disks: { disk0: join(folder, 'other.img') } });
+    await vm.reset();
+    await expect(second).rejects.toMatchObject({ code: 'ERR_STATE' });
+    await using fork = await forking;
+    expect([existsSync(copy), existsSync(join(folder, 'other.img'))]).toEqual([true, false]);
     await vm.kill();
     await expect(vm.fork()).rejects.toMatchObject({ code: 'ERR_STATE' });
     await fork.kill();
