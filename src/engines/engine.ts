@@ -28,6 +28,25 @@ export interface VcpuBoot {
   readonly x0: bigint;
 }
 
+/**
+ * The state that the first x86-64 vCPU starts in. Segments are flat, with the selectors of Documentation/arch/x86/boot.rst
+ * (CS 0x10, the others 0x18), interrupts are off, and registers that are not named here are 0.
+ */
+export interface X86VcpuBoot {
+  /** 'long': 64-bit mode, paging by `cr3`; 'protected': 32-bit, paging off; 'real': CS base 0, the state of no real reset. */
+  readonly mode: 'long' | 'protected' | 'real';
+  readonly rip: Gpa;
+  readonly rsp: Gpa;
+  /** boot_params for Linux. */
+  readonly rsi: Gpa;
+  /** hvm_start_info for PVH. */
+  readonly rbx: Gpa;
+  /** PML4; 'long' only, else 0. */
+  readonly cr3: Gpa;
+  /** GDTR: base, and limit in bytes. */
+  readonly gdt: { readonly base: Gpa; readonly limit: number };
+}
+
 /** Interrupt controller inputs and outputs of one vCPU, as the machine wires them. */
 export interface CpuInterruptWires {
   /** nIRQ / nFIQ of the vCPU's interrupt controller interface. */

@@ -57,3 +57,56 @@ export const ARM_VIRT_SPI = {
 
 /** Number of shared peripheral interrupts. */
 export const ARM_VIRT_SPIS = 256;
+
+/**
+ * The x86-pc memory map. Guests must not know it; the e820 map and ACPI tell them. RAM is below `ramLowEnd` and from
+ * `ramHigh` on; what lies between is for devices.
+ */
+export const X86_PC = {
+  /** First address behind the RAM below 4 GiB. */
+  ramLowEnd: 0xb000_0000,
+  ramHigh: 0x1_0000_0000,
+  /** Below 1 MiB, read-only for the guest by convention: ACPI tables and the RSDP, where a guest looks for it. */
+  acpi: { base: 0xe_0000, size: 0x2_0000 },
+  /** Configuration space of buses 0 to 255. */
+  pciEcam: { base: 0xb000_0000, size: 0x1000_0000 },
+  /** 32-bit window of PCI memory. */
+  pciMem32: { base: 0xc000_0000, size: 0x3ec0_0000 },
+  ioapic: { base: 0xfec0_0000, size: 0x1000 },
+  lapic: { base: 0xfee0_0000, size: 0x1000 },
+  /** Four pages that KVM on Intel needs for itself: identity map, then the task state segment (api.rst 4.35 and 4.36). */
+  kvmReserved: { base: 0xfffb_c000, size: 0x4000 },
+} as const;
+
+/** The x86-pc I/O ports. */
+export const X86_PC_PORT = {
+  /** i8042, as far as a reset needs it. */
+  i8042: { base: 0x60, size: 8 },
+  rtc: { base: 0x70, size: 2 },
+  com1: { base: 0x3f8, size: 8 },
+  /** PM1a_EVT_BLK (4 bytes), PM1a_CNT_BLK (2) and PM_TMR_BLK (4) of ACPI. */
+  pm1aEvt: { base: 0x600, size: 4 },
+  pm1aCnt: { base: 0x604, size: 2 },
+  pmTmr: { base: 0x608, size: 4 },
+  /** CONFIG_ADDRESS and CONFIG_DATA of PCI's mechanism #1; the reset control register lies inside, at 0xcf9. */
+  pciConfig: { base: 0xcf8, size: 8 },
+  reset: { base: 0xcf9, size: 1 },
+  /** What BARs may be given. */
+  pciIo: { base: 0x1000, size: 0xf000 },
+} as const;
+
+/** Global system interrupts of x86-pc: the pins of its one I/O APIC. */
+export const X86_PC_GSI = {
+  com1: 4,
+  rtc: 8,
+  /** ACPI's SCI, level-triggered. */
+  sci: 9,
+  /** INTA; INTB to INTD are the next three. Level-triggered, active high. */
+  pciIntx: 16,
+} as const;
+
+/** The 64-bit window of PCI memory of a CPU with that many bits of physical address: the second quarter from the top half. */
+export function x86PciMem64(physicalAddressBits: number): AddressRange {
+  const bits = Math.min(physicalAddressBits, 40);
+  return { base: 2 ** (bits - 1), size: 2 ** (bits - 2) };
+}
