@@ -7,6 +7,9 @@
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   tsvisor::ExportFd(env, exports);
   tsvisor::ExportWatch(env, exports);
+  // The loader leaves an addon of another version alone.
+  exports.Set("version", TSVISOR_VERSION);
+  exports.Set("napi", NAPI_VERSION);
   return exports;
 }
 

@@ -1,6 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { VmError } from '../../util/errors.ts';
+import { type Libc, libcOf } from './elf.ts';
+import { type AddonHost, type AddonState, findAddon } from './find-addon.ts';
 
 declare const address: unique symbol;
 /** A host address that only the addon can read or make; it keeps the memory that it points into alive. */
@@ -15,6 +19,9 @@ export type FdWatch = { readonly [watch]: never };
 
 /** The addon's functions as they are (native/fd.cc, native/watch.cc). Use them through host.ts, which names the errors. */
 export interface Addon {
+  /** The version of tsvisor that it was built from, and the version of Node-API that it needs. */
+  readonly version: string;
+  readonly napi: number;
   open(path: string, flags: number, mode?: number): number;
   close(fd: number): void;
   ioctl(fd: number, request: number, argument?: number | ArrayBufferView): number;
@@ -37,52 +44,73 @@ export interface Addon {
   unwatch(watch: FdWatch): void;
 }
 
-/** Whether there is an addon, and where not, why and what to do about it. */
-export type AddonState =
-  | { readonly addon: Addon; readonly reason: undefined; readonly fix: undefined }
-  | { readonly addon: undefined; readonly reason: string; readonly fix: string | undefined };
-
 /** The package's root, seen from src/engines/host and from dist/engines/host alike. */
-const ROOT = new URL('../../../', import.meta.url);
+const ROOT = dirname(fileURLToPath(new URL('../../../package.json', import.meta.url)));
 
 let state: AddonState | undefined;
+let failure: VmError | undefined;
 
-/** Loads the addon once per thread. Never throws. */
+/**
+ * Finds and loads the addon, once per thread.
+ * @throws VmError ERR_ENGINE_UNAVAILABLE when $TSVISOR_ADDON names a file that is not it, and in no other case.
+ */
 export function loadAddon(): AddonState {
-  state ??= load();
-  return state;
+  if (failure !== undefined) throw failure;
+  if (state !== undefined) return state;
+  try {
+    const { version } = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8')) as { version: string };
+    state = findAddon(ROOT, version, thisHost());
+    return state;
+  } catch (e) {
+    if (e instanceof VmError) failure = e;
+    throw e;
+  }
 }
 
-function load(): AddonState {
-  if (process.platform !== 'linux') {
-    return { addon: undefined, reason: `the addon is for Linux, this is ${process.platform}`, fix: undefined };
-  }
+function thisHost(): AddonHost {
+  const require = createRequire(import.meta.url);
+  return {
+    platform: process.platform,
+    arch: process.arch,
+    explicit: process.env.TSVISOR_ADDON,
+    libc,
+    list: folder => (existsSync(folder) ? readdirSync(folder) : []),
+    open: path => (existsSync(path) ? (offset, length) => readAt(path, offset, length) : undefined),
+    load: path => require(resolve(path)),
+    buildNote,
+  };
+}
+
+/** Up to `length` bytes of a file at `offset`. */
+function readAt(path: string, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const fd = openSync(path, 'r');
   try {
-    const path = fileURLToPath(new URL('build/Release/tsvisor.node', ROOT));
-    return { addon: createRequire(import.meta.url)(path) as Addon, reason: undefined, fix: undefined };
-  } catch (e) {
-    const { code, message } = e as NodeJS.ErrnoException;
-    if (code === 'MODULE_NOT_FOUND') return whyNotBuilt();
-    return {
-      addon: undefined,
-      reason: `the addon does not load: ${message.split('\n')[0]}`,
-      fix: 'build it for this Node: npm rebuild',
-    };
+    return bytes.subarray(0, readSync(fd, bytes, 0, length, offset));
+  } finally {
+    closeSync(fd);
   }
+}
+
+/** The C library of this process: by its executable, or where that is static or cannot be read, by Node's report. */
+function libc(): Libc | undefined {
+  try {
+    const known = libcOf((offset, length) => readAt(process.execPath, offset, length));
+    if (known !== undefined) return known;
+  } catch {
+    // Not readable: the report knows as well, it only takes longer to make (it asks the network for its names).
+  }
+  const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+  return header.glibcVersionRuntime === undefined ? 'musl' : 'glibc';
 }
 
 /** What scripts/install.mjs left about its attempt. */
-function whyNotBuilt(): AddonState {
-  let reason = 'it was never built';
+function buildNote(): string | undefined {
   try {
-    const status: unknown = JSON.parse(readFileSync(new URL('build/addon-status.json', ROOT), 'utf8'));
-    if (typeof status === 'object' && status !== null && 'reason' in status) reason = String(status.reason);
+    const status: unknown = JSON.parse(readFileSync(`${ROOT}/build/addon-status.json`, 'utf8'));
+    return typeof status === 'object' && status !== null && 'reason' in status ? String(status.reason) : undefined;
   } catch {
     // No attempt, or no record of it.
+    return undefined;
   }
-  return {
-    addon: undefined,
-    reason: `the addon is not there: ${reason}`,
-    fix: "install a C++ compiler, make, python3 and Node's headers, then: npm rebuild",
-  };
 }

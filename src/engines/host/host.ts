@@ -13,6 +13,8 @@ export function host(): Addon {
     throw new VmError('ERR_ENGINE_UNAVAILABLE', reason, fix === undefined ? {} : { hint: fix });
   }
   return {
+    version: addon.version,
+    napi: addon.napi,
     open: (path, flags, mode) => named(() => addon.open(path, flags, mode), path),
     close: fd => named(() => addon.close(fd)),
     ioctl: (fd, request, argument) =>
