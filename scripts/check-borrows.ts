@@ -16,7 +16,6 @@ export const BORROWERS: Readonly<Record<string, string>> = {
   'devices/kit/create.ts': "a program's copies and views, within its handler",
   'devices/kit/dma.ts': 'the same',
   'machine/inline-program.ts': 'the same, on the thread of the program',
-  'firmware/boot-arm64.ts': 'clears what it loads into, before there is a guest',
 };
 
 /** Files of the layers of devices that look at regions, which are all of guest memory. */

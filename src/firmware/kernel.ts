@@ -7,7 +7,10 @@ import { isZboot, unpackZboot } from './zboot.ts';
 /** What a kernel file is, judged by its first bytes; 'unknown' is everything that cannot be started. */
 export type KernelFormat = 'image' | 'gzip' | 'zboot' | 'elf' | 'unknown';
 
-/** A kernel ready to be placed into guest memory. */
+/** A machine's architecture, as messages call it. */
+export type GuestMachine = 'arm64' | 'x86-64';
+
+/** An arm64 kernel ready to be placed into guest memory. */
 export interface LoadedKernel {
   /** An arm64 Linux image, or an ELF file of a bare-metal program. */
   readonly format: 'image' | 'elf';
@@ -21,7 +24,7 @@ export interface LoadedKernel {
   readonly flags: Arm64ImageFlags | undefined;
 }
 
-/** Options of {@link loadKernel}. */
+/** Options of {@link loadKernel} and of its counterpart for x86. */
 export interface LoadKernelOptions {
   /** Unpack to at most this many bytes; default 512 MiB. */
   readonly limit?: number;
@@ -60,7 +63,7 @@ export function loadKernel(bytes: Uint8Array, options: LoadKernelOptions = {}): 
     case 'zboot':
       return loadUnpacked(unpackZboot(bytes, limit), `${what} (EFI zboot)`);
     case 'unknown':
-      throw notAKernel(bytes, what);
+      throw notAKernel(bytes, what, 'arm64', HINT);
   }
 }
 
@@ -69,7 +72,7 @@ function loadUnpacked(image: Uint8Array, what: string): LoadedKernel {
   const format = identifyKernel(image);
   if (format === 'image') return loadImage(image);
   if (format === 'elf') return loadElf(image, what);
-  throw notAKernel(image, `${what}, unpacked,`);
+  throw notAKernel(image, `${what}, unpacked,`, 'arm64', HINT);
 }
 
 function loadImage(image: Uint8Array): LoadedKernel {
@@ -77,26 +80,37 @@ function loadImage(image: Uint8Array): LoadedKernel {
 }
 
 function loadElf(image: Uint8Array, what: string): LoadedKernel {
-  const { machine, type } = readElfHeader(image);
-  if (machine !== EM_AARCH64) throw wrongArchitecture(`${what} is an ELF file for ${elfMachineName(machine)}`);
+  const { bits, machine, type } = readElfHeader(image);
+  if (machine !== EM_AARCH64 || bits !== 64) {
+    throw wrongArchitecture(`${what} is a ${bits}-bit ELF file for ${elfMachineName(machine)}`, 'arm64', HINT);
+  }
   if (type !== ET_EXEC && type !== ET_DYN) {
     throw new VmError('ERR_NOT_A_KERNEL', `${what} is an ELF file that is not linked (e_type ${type})`, { hint: HINT });
   }
   return { format: 'elf', image, textOffset: 0, imageSize: image.length, flags: undefined };
 }
 
-function notAKernel(bytes: Uint8Array, what: string): VmError {
+/**
+ * The error for a file that `machine` cannot start: ERR_WRONG_ARCHITECTURE when it is a kernel of another one, otherwise
+ * ERR_NOT_A_KERNEL, which says what the file looks like.
+ */
+export function notAKernel(bytes: Uint8Array, what: string, machine: GuestMachine, hint: string): VmError {
   const text = (at: number, length: number) => String.fromCharCode(...bytes.subarray(at, at + length));
-  const wrap = (looks: string) => new VmError('ERR_NOT_A_KERNEL', `${what} is not a kernel: ${looks}`, { hint: HINT });
+  const wrap = (looks: string) => new VmError('ERR_NOT_A_KERNEL', `${what} is not a kernel: ${looks}`, { hint });
+  const other = (kernel: string) => wrongArchitecture(`${what} is ${kernel}`, machine, hint);
   if (bytes.length === 0) return wrap('the file is empty');
   // Documentation/arch/x86/boot.rst: the setup header of a bzImage starts at 0x1f1, its signature is at 0x202.
-  if (text(0x202, 4) === 'HdrS') return wrongArchitecture(`${what} is an x86 kernel (bzImage)`);
+  if (text(0x202, 4) === 'HdrS') return other('an x86 kernel (bzImage)');
+  if (isArm64Image(bytes)) return other('an arm64 kernel');
+  // x86 has no such images; which of the others it is stands in what is packed.
+  if (isZboot(bytes)) return other('an EFI zboot kernel, of arm64 as a rule');
   // Documentation/arch/riscv/boot-image-header.rst: the same header as arm64's, with magic2 "RSC\x05".
-  if (text(0x38, 4) === 'RSC\x05') return wrongArchitecture(`${what} is a RISC-V kernel`);
+  if (text(0x38, 4) === 'RSC\x05') return other('a RISC-V kernel');
   // arch/arm/boot/compressed/head.S puts 0x016f2818 at offset 0x24 of a zImage.
-  if (text(0x24, 4) === '\x18\x28\x6f\x01') return wrongArchitecture(`${what} is a 32-bit Arm kernel (zImage)`);
-  if (text(0, 2) === 'MZ') return wrap('it is a PE (EFI) program without an arm64 or zboot header');
+  if (text(0x24, 4) === '\x18\x28\x6f\x01') return other('a 32-bit Arm kernel (zImage)');
+  if (text(0, 2) === 'MZ') return wrap('it is a PE (EFI) program without the header of a kernel');
   if (text(0, 6) === '070701' || text(0, 6) === '070702') return wrap('it is a cpio archive; give it as the initrd');
+  if (isGzip(bytes)) return wrap('it is gzip data');
   if (isZstd(bytes)) return wrap('it is zstd data');
   if (text(0, 6) === '\xfd7zXZ\0') return wrap('it is xz data');
   if (text(0, 8) === '!<arch>\n') return wrap('it is an ar archive or a Debian package');
@@ -112,6 +126,7 @@ function notAKernel(bytes: Uint8Array, what: string): VmError {
   return wrap(`it starts with ${magic}, which is no format that is known here`);
 }
 
-function wrongArchitecture(message: string): VmError {
-  return new VmError('ERR_WRONG_ARCHITECTURE', `${message}: the machine is arm64`, { hint: HINT });
+/** The error for a kernel of another architecture than the machine's; `message` says what the kernel is. */
+export function wrongArchitecture(message: string, machine: GuestMachine, hint: string): VmError {
+  return new VmError('ERR_WRONG_ARCHITECTURE', `${message}: the machine is ${machine}`, { hint });
 }
