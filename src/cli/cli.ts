@@ -132,7 +132,7 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
 
   program
     .command('pull')
-    .argument('[image]', 'name of the image', 'debian-arm64')
+    .argument('[image]', 'debian-arm64 or debian-amd64', 'debian-arm64')
     .description('fetch an image into the cache, or update it')
     .option('--mirror <url>', "Debian mirror to fetch from (default: $TSVISOR_MIRROR, or the host's apt)")
     .option('--suite <name>', 'suite to take from a mirror')

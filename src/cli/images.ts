@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { ImageCache } from '../images/index.ts';
+import { IMAGE_NAMES, ImageCache } from '../images/index.ts';
 import { VmError } from '../util/errors.ts';
 import { describeTrust } from './pull.ts';
 
@@ -18,7 +18,7 @@ export async function images(options: ImagesCommandOptions = {}): Promise<void> 
   const cache = new ImageCache(options.cacheDir);
   const names = await cache.list();
   if (names.length === 0 && !json)
-    stdout.write(`no images in ${cache.folder}; get one with \`tsvisor pull debian-arm64\`\n`);
+    stdout.write(`no images in ${cache.folder}; get one with \`tsvisor pull NAME\`: ${IMAGE_NAMES.join(', ')}\n`);
   for (const name of names) {
     try {
       const image = await cache.find(name);

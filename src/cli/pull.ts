@@ -1,17 +1,19 @@
 import cliProgress from 'cli-progress';
 import {
   DEBIAN_ARM64,
+  IMAGE_NAMES,
   type Image,
   type PullEvent,
   type PullResult,
-  pullDebianArm64,
+  pullImage,
   type SignatureCheck,
 } from '../images/index.ts';
 import { VmError } from '../util/errors.ts';
+import { nearest } from '../vmm/nearest.ts';
 
 /** Options of `tsvisor pull`. */
 export interface PullCommandOptions {
-  /** The image to get; default 'debian-arm64', the only one there is. */
+  /** The image to get; default 'debian-arm64'. */
   readonly name?: string | undefined;
   readonly mirror?: string | undefined;
   readonly suite?: string | undefined;
@@ -32,19 +34,22 @@ export interface PullCommandOptions {
  * Verb `pull`: gets a guest image into the cache. Progress goes to the standard error (a bar on a terminal, otherwise a line
  * per 10 %), the result to the standard output.
  *
- * @throws VmError as {@link pullDebianArm64} does, ERR_USAGE for an unknown image.
+ * @throws VmError as {@link pullImage} does, ERR_USAGE for an unknown image.
  */
 export async function pull(options: PullCommandOptions = {}): Promise<void> {
   const { name = DEBIAN_ARM64, json, quiet, stdout = process.stdout, stderr = process.stderr } = options;
-  if (name !== DEBIAN_ARM64) {
-    throw new VmError('ERR_USAGE', `there is no image called '${name}'`, { hint: `The only one is ${DEBIAN_ARM64}.` });
+  if (!IMAGE_NAMES.includes(name)) {
+    const meant = nearest(name, IMAGE_NAMES);
+    throw new VmError('ERR_USAGE', `there is no image called '${name}'`, {
+      hint: meant === undefined ? `images are ${IMAGE_NAMES.join(' and ')}` : `did you mean '${meant}'?`,
+    });
   }
   const line = (event: object) => stdout.write(`${JSON.stringify(event)}\n`);
   const progress = json ? undefined : quiet ? undefined : new PullProgress(stderr);
   try {
     const { mirror, suite, signature, offline, cacheDir, signal } = options;
     const onEvent = json ? line : (e: PullEvent) => progress?.show(e);
-    const result = await pullDebianArm64({ mirror, suite, signature, offline, cacheDir, signal, onEvent });
+    const result = await pullImage(name, { mirror, suite, signature, offline, cacheDir, signal, onEvent });
     progress?.close();
     if (json) line({ type: 'result', changed: result.changed, image: result.image });
     else if (!quiet) stdout.write(describe(result));

@@ -4,6 +4,7 @@ import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { VmError } from '../util/errors.ts';
+import type { ImageRecipe } from './catalog.ts';
 import { findStanza, type Stanza } from './deb822.ts';
 import { download } from './download.ts';
 import { freeSpace, requireSpace, sha256, writeError } from './files.ts';
@@ -19,6 +20,8 @@ const STALL_MS = 90_000;
 
 /** Options of {@link AptSource}. */
 export interface AptOptions {
+  /** The image to find packages for. */
+  readonly recipe: ImageRecipe;
   /** A folder of ours for apt's state and for downloads. */
   readonly folder: string;
   readonly onEvent?: OnPullEvent | undefined;
@@ -35,7 +38,7 @@ export async function hasApt(): Promise<boolean> {
 
 /**
  * Packages from the sources that the host's apt is configured with, checked with apt's keys. apt gets a state folder of its
- * own with arm64 as its only architecture, so neither the host's package lists nor dpkg's database are touched, and no
+ * own with the guest's architecture as its only one, so neither the host's package lists nor dpkg's database are touched, and no
  * privilege is needed.
  */
 export class AptSource implements PackageSource {
@@ -45,6 +48,10 @@ export class AptSource implements PackageSource {
 
   constructor(options: AptOptions) {
     this.#options = options;
+  }
+
+  get #architecture(): string {
+    return this.#options.recipe.debianArchitecture;
   }
 
   async resolve(): Promise<readonly PackageId[]> {
@@ -59,7 +66,7 @@ export class AptSource implements PackageSource {
     const failed = update instanceof VmError ? update : undefined;
     if (failed?.code === 'ERR_DISK_FULL' || failed?.code === 'ERR_TIMEOUT') throw failed;
 
-    const meta = await this.#show('linux-image-cloud-arm64', failed);
+    const meta = await this.#show(this.#options.recipe.kernelPackage, failed);
     const stanzas = [await this.#show(kernelPackage(meta), failed), await this.#show('busybox-static', failed)];
     const ids = stanzas.map(toPackageId);
     this.#archives = await this.#origins(ids);
@@ -156,7 +163,7 @@ export class AptSource implements PackageSource {
     const stanza = findStanza(text, name);
     if (stanza) return stanza;
     if (updateError) throw updateError;
-    throw new VmError('ERR_DOWNLOAD', `apt's sources have no package ${name} for arm64`, {
+    throw new VmError('ERR_DOWNLOAD', `apt's sources have no package ${name} for ${this.#architecture}`, {
       hint: 'Name a Debian mirror with --mirror URL or in $TSVISOR_MIRROR.',
     });
   }
@@ -164,8 +171,8 @@ export class AptSource implements PackageSource {
   /** The archives that the packages come from, e.g. 'http://mirror.example/debian bookworm/main'. */
   async #origins(ids: readonly PackageId[]): Promise<string[]> {
     const policy = await this.#apt('apt-cache', ['policy', ...ids.map(p => p.name)]).catch(() => '');
-    const lines = policy.matchAll(/^\s+-?\d+ (\S+:\/\/\S+ \S+) arm64 Packages$/gm);
-    return [...new Set([...lines].map(m => m[1] ?? ''))];
+    const lines = policy.matchAll(/^\s+-?\d+ (\S+:\/\/\S+ \S+) (\S+) Packages$/gm);
+    return [...new Set([...lines].filter(m => m[2] === this.#architecture).map(m => m[1] ?? ''))];
   }
 
   async #apt(command: 'apt-get' | 'apt-cache', args: readonly string[], cwd?: string): Promise<string> {
@@ -174,8 +181,8 @@ export class AptSource implements PackageSource {
       'Dir::State': join(state, 'state'),
       'Dir::State::status': join(state, 'status'),
       'Dir::Cache': join(state, 'cache'),
-      'APT::Architecture': 'arm64',
-      'APT::Architectures::': 'arm64',
+      'APT::Architecture': this.#architecture,
+      'APT::Architectures::': this.#architecture,
       // The default, user _apt, cannot write to our folder.
       'APT::Sandbox::User': userInfo().username,
       'Debug::NoLocking': '1',

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { VmError } from '../util/errors.ts';
 import { sha256, writeAtomically, writeError } from './files.ts';
-import type { Image, PackageId, Provenance } from './types.ts';
+import type { Image, ImageArchitecture, PackageId, Provenance } from './types.ts';
 
 /**
  * The folder for downloaded images: $TSVISOR_CACHE, or `tsvisor` in the platform's own place for caches
@@ -28,6 +28,8 @@ const blob = z.object({ sha256: digest, size: z.number().int().nonnegative() });
 const manifestSchema = z.object({
   version: z.literal(1),
   name: z.string(),
+  /** Older versions of this program did not write it, and had images for arm64 only. */
+  architecture: z.enum(['aarch64', 'x86_64']).default('aarch64'),
   release: z.string(),
   /** Changes with what the initramfs is made of, so that an update of this program makes a new one. */
   recipe: z.string(),
@@ -42,6 +44,7 @@ type Manifest = z.infer<typeof manifestSchema>;
 /** What {@link ImageCache.store} puts away. */
 export interface ImageParts {
   readonly name: string;
+  readonly architecture: ImageArchitecture;
   readonly release: string;
   readonly recipe: string;
   readonly kernel: Uint8Array;
@@ -96,9 +99,9 @@ export class ImageCache {
         if (sha256(bytes) !== expected) throw corrupt(name, `its ${what} ${path} has changed since it was pulled`);
       }
     }
-    const { release, packages, provenance, recipe } = manifest;
+    const { architecture, release, packages, provenance, recipe } = manifest;
     const [kernel, initrd] = [this.#blob(manifest.kernel.sha256), this.#blob(manifest.initrd.sha256)];
-    return { name, release, kernel, initrd, packages, provenance, recipe };
+    return { name, architecture, release, kernel, initrd, packages, provenance, recipe };
   }
 
   /** The names of all images in the cache, damaged ones included. */
@@ -116,11 +119,12 @@ export class ImageCache {
     const folder = join(this.folder, 'images', parts.name);
     await this.makeFolder(folder);
     await this.makeFolder(join(this.folder, 'blobs', 'sha256'));
-    const { name, release, recipe, packages, provenance } = parts;
+    const { name, architecture, release, recipe, packages, provenance } = parts;
     const [kernel, initrd] = [await this.#put(parts.kernel), await this.#put(parts.initrd)];
     const manifest: Manifest = {
       version: 1,
       name,
+      architecture,
       release,
       recipe,
       kernel,
@@ -136,6 +140,7 @@ export class ImageCache {
     await this.#collectGarbage();
     return {
       name,
+      architecture,
       release,
       kernel: this.#blob(kernel.sha256),
       initrd: this.#blob(initrd.sha256),

@@ -11,20 +11,21 @@ export interface DebianGuest {
   /** The file boot/vmlinuz-* as Debian built it. */
   readonly kernel: Uint8Array;
   readonly initramfs: Initramfs;
-  /** What `uname -r` will say, e.g. 6.1.0-9-cloud-arm64. */
+  /** What `uname -r` will say, e.g. 6.1.0-9-cloud-amd64. */
   readonly release: string;
 }
 
 /**
- * Makes a guest out of a linux-image package and a busybox-static package.
+ * Makes a guest out of a linux-image package and a busybox-static package of one architecture.
  *
  * @throws VmError ERR_DOWNLOAD when a package is damaged or lacks a file that is needed.
  */
 export async function buildDebianGuest(
   kernelDeb: Uint8Array,
   busyboxDeb: Uint8Array,
-  signal?: AbortSignal,
+  options: { readonly spareModules?: readonly string[]; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<DebianGuest> {
+  const { spareModules = [], signal } = options;
   // Debian moved both folders below /usr in 2024.
   const busyboxFiles = await readDeb(busyboxDeb, path => /^(usr\/)?bin\/busybox$/.test(path), signal);
   const [busybox] = busyboxFiles.values();
@@ -41,7 +42,7 @@ export async function buildDebianGuest(
   for (const [path, bytes] of files) modules.set(path, await uncompressed(path, bytes));
   return {
     kernel,
-    initramfs: createInitramfs({ busybox, modules }),
+    initramfs: createInitramfs({ busybox, modules, spare: spareModules }),
     release: kernelPath.replace(/^boot\/vmlinuz-/, ''),
   };
 }

@@ -1,12 +1,6 @@
 export { cacheFolder, findImage, ImageCache } from './cache.ts';
-export {
-  DEBIAN_ARM64,
-  DEFAULT_SUITE,
-  isCurrent,
-  type PullOptions,
-  type PullResult,
-  pullDebianArm64,
-} from './debian-arm64.ts';
+export { DEBIAN_AMD64, DEBIAN_ARM64, IMAGE_NAMES, isCurrent } from './catalog.ts';
 export { readInputFile } from './input-file.ts';
 export type { SignatureCheck } from './mirror.ts';
-export type { Image, OnPullEvent, PackageId, Provenance, PullEvent } from './types.ts';
+export { DEFAULT_SUITE, type PullOptions, type PullResult, pullImage } from './pull.ts';
+export type { Image, ImageArchitecture, OnPullEvent, PackageId, Provenance, PullEvent } from './types.ts';

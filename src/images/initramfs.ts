@@ -29,6 +29,8 @@ export interface InitramfsParts {
   readonly modules: ReadonlyMap<string, Uint8Array>;
   /** Modules to take along with all that they need; default {@link VIRTIO_MODULES}. */
   readonly wanted?: readonly string[];
+  /** Modules to take along, with all that they need, which /init does not load. */
+  readonly spare?: readonly string[];
 }
 
 /** An initramfs and what became of the wanted modules. */
@@ -47,7 +49,10 @@ export interface Initramfs {
  * @throws VmError ERR_DOWNLOAD when a module needs another one that is not among `modules`.
  */
 export function createInitramfs(parts: InitramfsParts): Initramfs {
-  const { order, absent } = resolveModules(parts.modules, parts.wanted ?? VIRTIO_MODULES);
+  const wanted = parts.wanted ?? VIRTIO_MODULES;
+  const { order, absent } = resolveModules(parts.modules, wanted);
+  // Those of `order` come first again.
+  const all = resolveModules(parts.modules, [...wanted, ...(parts.spare ?? [])]).order;
   const text = (s: string) => new TextEncoder().encode(s);
   const entries: CpioEntry[] = [
     ...['bin', 'dev', 'etc', 'lib', 'lib/modules', 'mnt', 'proc', 'root', 'run', 'sys', 'tmp'].map(path => ({
@@ -70,7 +75,7 @@ export function createInitramfs(parts: InitramfsParts): Initramfs {
       data: text('busybox'),
     })),
     { path: 'lib/modules/order', mode: S_IFREG | 0o644, data: text(order.map(p => `${baseName(p)}\n`).join('')) },
-    ...order.map(path => ({
+    ...all.map(path => ({
       path: `lib/modules/${baseName(path)}`,
       mode: S_IFREG | 0o644,
       data: parts.modules.get(path) ?? new Uint8Array(0),

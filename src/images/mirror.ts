@@ -3,6 +3,7 @@ import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzip } from '../firmware/decompress.ts';
 import { VmError } from '../util/errors.ts';
+import type { ImageRecipe } from './catalog.ts';
 import { unxz } from './deb.ts';
 import { findStanza, parseStanza, type ReleaseFile, releaseFiles, type Stanza } from './deb822.ts';
 import { download, fetchSmall } from './download.ts';
@@ -18,6 +19,8 @@ export type SignatureCheck = 'auto' | 'require' | 'skip';
 
 /** Options of {@link MirrorSource}. */
 export interface MirrorOptions {
+  /** The image to find packages for. */
+  readonly recipe: ImageRecipe;
   /** Address of the archive, i.e. the folder that has `dists` and `pool`. */
   readonly mirror: string;
   readonly suite: string;
@@ -57,18 +60,22 @@ export class MirrorSource implements PackageSource {
   }
 
   async resolve(): Promise<readonly PackageId[]> {
-    const { onEvent, suite } = this.#options;
+    const { onEvent, suite, recipe } = this.#options;
     onEvent?.({ type: 'step', message: `asking ${this.#base} for the current kernel of ${suite}` });
     const release = await this.#release();
     const list = await this.#packageList(release);
     const stanza = (name: string): Stanza => {
       const found = findStanza(list, name);
       if (found) return found;
-      throw new VmError('ERR_DOWNLOAD', `${this.#base} has no package ${name} for arm64 in ${suite}`, {
-        hint: 'Try another suite or mirror.',
-      });
+      throw new VmError(
+        'ERR_DOWNLOAD',
+        `${this.#base} has no package ${name} for ${recipe.debianArchitecture} in ${suite}`,
+        {
+          hint: 'Try another suite or mirror.',
+        },
+      );
     };
-    const kernel = stanza(kernelPackage(stanza('linux-image-cloud-arm64')));
+    const kernel = stanza(kernelPackage(stanza(recipe.kernelPackage)));
     return [kernel, stanza('busybox-static')].map(s => this.#package(s));
   }
 
@@ -151,17 +158,22 @@ export class MirrorSource implements PackageSource {
   }
 
   async #packageList(release: Stanza): Promise<string> {
+    const { debianArchitecture } = this.#options.recipe;
     const files = releaseFiles(release);
     for (const suffix of ['.xz', '.gz', '']) {
-      const file = files.get(`main/binary-arm64/Packages${suffix}`);
+      const file = files.get(`main/binary-${debianArchitecture}/Packages${suffix}`);
       if (!file) continue;
       const bytes = await this.#index(file, release.get('Acquire-By-Hash') === 'yes');
       if (suffix === '.xz') return new TextDecoder().decode(await unxz(bytes, PACKAGES_LIMIT));
       return new TextDecoder().decode(suffix === '.gz' ? gunzip(bytes, PACKAGES_LIMIT, 'the package list') : bytes);
     }
-    throw new VmError('ERR_DOWNLOAD', `${this.#base} has no packages for arm64 in ${this.#options.suite}`, {
-      hint: 'Try another mirror: some carry only a few architectures.',
-    });
+    throw new VmError(
+      'ERR_DOWNLOAD',
+      `${this.#base} has no packages for ${debianArchitecture} in ${this.#options.suite}`,
+      {
+        hint: 'Try another mirror: some carry only a few architectures.',
+      },
+    );
   }
 
   async #index(file: ReleaseFile, byHash: boolean): Promise<Uint8Array> {

@@ -5,7 +5,7 @@ import type { Stanza } from './deb822.ts';
 export function kernelPackage(meta: Stanza): string {
   const name = /(?:^|,\s*)(linux-image-\d[^\s,(:|]*)/.exec(meta.get('Depends') ?? '')?.[1];
   if (!name) {
-    throw new VmError('ERR_DOWNLOAD', 'linux-image-cloud-arm64 depends on no kernel package', {
+    throw new VmError('ERR_DOWNLOAD', `${meta.get('Package')} depends on no kernel package`, {
       hint: 'Try another suite or mirror.',
     });
   }

@@ -18,10 +18,14 @@ export interface PackageId {
   readonly sha256: string;
 }
 
+/** The guest's architecture, as the engines call it. */
+export type ImageArchitecture = 'aarch64' | 'x86_64';
+
 /** A guest image in the cache. */
 export interface Image {
   /** E.g. 'debian-arm64'. */
   readonly name: string;
+  readonly architecture: ImageArchitecture;
   /** The kernel's release, as `uname -r` says it. */
   readonly release: string;
   /** Path of the kernel file. */

@@ -1,13 +1,13 @@
-import { spawn, spawnSync } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadKernel } from '../../src/firmware/kernel.ts';
 import { hasApt } from '../../src/images/apt.ts';
-import { type Image, type PullEvent, pullDebianArm64 } from '../../src/images/index.ts';
+import { type Image, type PullEvent, pullImage } from '../../src/images/index.ts';
 import { VmError } from '../../src/util/errors.ts';
 import { installed } from '../support/debs.ts';
+import { bootInQemu, SHELL_STEPS, typeInQemu } from '../support/qemu-guest.ts';
 
 /**
  * The real thing: Debian's packages through the host's apt. Skipped without apt, or when its sources cannot be reached or
@@ -45,13 +45,13 @@ describe.skipIf(!apt)('pull through apt', () => {
       // The first attempt is interrupted, the second must go on where that stopped.
       const stop = new AbortController();
       const onEvent = (e: PullEvent) => e.type === 'progress' && e.done > 4e6 && stop.abort(stopped);
-      await pullDebianArm64({ cacheDir: folder, env, signal: stop.signal, onEvent }).catch((e: unknown) => {
+      await pullImage('debian-arm64', { cacheDir: folder, env, signal: stop.signal, onEvent }).catch((e: unknown) => {
         if (e !== stopped) throw e;
       });
       for (const part of await readdir(join(folder, 'downloads'))) {
         partSize = (await stat(join(folder, 'downloads', part))).size;
       }
-      image = (await pullDebianArm64({ cacheDir: folder, env, onEvent: e => events.push(e) })).image;
+      image = (await pullImage('debian-arm64', { cacheDir: folder, env, onEvent: e => events.push(e) })).image;
     } catch (e) {
       if (!(e instanceof VmError) || e.code !== 'ERR_DOWNLOAD') throw e;
       unreachable = e.message;
@@ -87,7 +87,7 @@ describe.skipIf(!apt)('pull through apt', () => {
   it.skipIf(!qemu)('boots in QEMU and runs the command of tsvisor.exec', async context => {
     if (!image) return context.skip(`apt's sources are of no use here: ${unreachable}`);
     const devices = ['-device', 'virtio-rng-pci'];
-    const out = boot(image, 'quiet tsvisor.exec="uname -r; lsmod; cat /proc/1/comm; exit 7"', devices);
+    const out = bootInQemu(image, 'quiet tsvisor.exec="uname -r; lsmod; cat /proc/1/comm; exit 7"', devices);
     expect(out).toContain(`${image.release}\n`);
     for (const name of ['virtio_pci', 'virtio_net', 'virtio_blk', 'virtio_rng', 'virtiofs'])
       expect(out).toContain(`${name} `);
@@ -98,43 +98,14 @@ describe.skipIf(!apt)('pull through apt', () => {
   it.skipIf(!qemu)('loads no module on a machine without virtio, and takes a command in base64', async context => {
     if (!image) return context.skip(`apt's sources are of no use here: ${unreachable}`);
     const command = Buffer.from('echo "a  b" $(wc -l </proc/modules)').toString('base64');
-    expect(boot(image, `quiet tsvisor.exec64=${command}`)).toContain('a  b 0\n');
+    expect(bootInQemu(image, `quiet tsvisor.exec64=${command}`)).toContain('a  b 0\n');
   });
 
   it.skipIf(!qemu)('has a root shell with job control that powers off', async context => {
     if (!image) return context.skip(`apt's sources are of no use here: ${unreachable}`);
-    const child = spawn('qemu-system-aarch64', qemuArgs(image, 'quiet'));
-    let out = '';
-    // What is typed, and what must have been printed before the next line is typed.
-    const script: [RegExp, string][] = [
-      [/~ # /, 'id -u; sleep 1000\n'],
-      [/\n0\r?\n/, '\x03'],
-      [/\^C[\s\S]*~ # /, 'echo back; poweroff\n'],
-    ];
-    child.stdout.on('data', (chunk: Buffer) => {
-      out += chunk.toString();
-      const [step] = script;
-      if (!step?.[0].test(out)) return;
-      script.shift();
-      setTimeout(() => child.stdin.write(step[1]), 300);
-    });
-    const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
-    const code = await new Promise(resolve => child.on('exit', resolve));
-    clearTimeout(timer);
+    const { out, code } = await typeInQemu(image, 'quiet', SHELL_STEPS);
     expect(out).toMatch(/\nback\r?\n/);
     expect(out).not.toContain("can't access tty");
     expect(code).toBe(0);
   });
 });
-
-function qemuArgs(image: Image, params: string, devices: readonly string[] = []): string[] {
-  const machine = ['-M', 'virt,gic-version=3', '-cpu', 'cortex-a53', '-m', '512', '-nographic', '-nic', 'none'];
-  const guest = ['-kernel', image.kernel, '-initrd', image.initrd, '-append', `console=ttyAMA0 ${params}`];
-  return [...machine, ...devices, ...guest];
-}
-
-/** Boots until the guest powers off; its console with plain newlines. */
-function boot(image: Image, params: string, devices: readonly string[] = []): string {
-  const r = spawnSync('qemu-system-aarch64', qemuArgs(image, params, devices), { timeout: 60_000, encoding: 'utf8' });
-  return r.stdout.replaceAll('\r', '');
-}

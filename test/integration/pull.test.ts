@@ -18,7 +18,7 @@ import {
   ImageCache,
   isCurrent,
   type PullEvent,
-  pullDebianArm64,
+  pullImage,
   readInputFile,
 } from '../../src/images/index.ts';
 import { installed, makeDeb, xzStored } from '../support/debs.ts';
@@ -33,8 +33,9 @@ const BUSYBOX_DEB = 'pool/main/b/busybox-static_1+b1_arm64.deb';
 
 /** A Debian archive with two packages, by path below the mirror's address. */
 async function makeArchive(
-  options: { kernel?: Uint8Array; compression?: 'gz' | 'xz' } = {},
+  options: { kernel?: Uint8Array; compression?: 'gz' | 'xz'; architecture?: 'amd64' | 'arm64' } = {},
 ): Promise<Map<string, Uint8Array>> {
+  const { architecture = 'arm64' } = options;
   const modules = `./lib/modules/${RELEASE}/kernel/drivers`;
   const files = new Map<string, Uint8Array>();
   const kernelDeb = await makeDeb(
@@ -44,6 +45,7 @@ async function makeArchive(
       [`${modules}/virtio/virtio.ko`]: moduleWith('depends=\0'),
       [`${modules}/virtio/virtio_ring.ko`]: moduleWith('depends=virtio\0'),
       [`${modules}/net/other.ko`]: moduleWith('depends=\0'),
+      [`${modules}/ptp/ptp_kvm.ko`]: moduleWith('depends=\0'),
     },
     options.compression ?? 'xz', // which is stored here: as large as the kernel
   );
@@ -54,12 +56,12 @@ async function makeArchive(
   const stanza = (name: string, path: string, deb: Uint8Array) =>
     `Package: ${name}\nVersion: 1\nFilename: ${path}\nSize: ${deb.length}\nSHA256: ${sha256(deb)}\nDescription: made up\n  with a second line\n`;
   const list = [
-    `Package: linux-image-cloud-arm64\nVersion: 1\nDepends: linux-image-${RELEASE} (= 1)\n`,
+    `Package: linux-image-cloud-${architecture}\nVersion: 1\nDepends: linux-image-${RELEASE} (= 1)\n`,
     stanza(`linux-image-${RELEASE}`, KERNEL_DEB, kernelDeb),
     stanza('busybox-static', BUSYBOX_DEB, busyboxDeb),
   ].join('\n');
   const packages = xzStored(text(list));
-  const packagesPath = 'main/binary-arm64/Packages.xz';
+  const packagesPath = `main/binary-${architecture}/Packages.xz`;
   const release = [
     'Origin: made up',
     'Suite: oldstable',
@@ -137,7 +139,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const pullHere = (options: PullOptions = {}) =>
-  pullDebianArm64({ cacheDir: folder, mirror, signature: 'skip', env: {}, ...options });
+  pullImage('debian-arm64', { cacheDir: folder, mirror, signature: 'skip', env: {}, ...options });
 const failure = (p: Promise<unknown>) =>
   p.then(
     () => ({ code: 'no error', message: '', hint: '' }),
@@ -201,6 +203,37 @@ describe('pull from a mirror', () => {
     expect(isCurrent((await findImage('debian-arm64', { cacheDir: folder }))!)).toBe(false);
     expect(await pullHere()).toMatchObject({ changed: true, image: { initrd: image.initrd } });
     expect(isCurrent((await findImage('debian-arm64', { cacheDir: folder }))!)).toBe(true);
+  });
+
+  it('keeps an image for each architecture, with the packages and the recipe of its own', async () => {
+    const arm64 = (await pullHere()).image;
+    expect(arm64.architecture).toBe('aarch64');
+    const named = await failure(pullImage('debian-amd64', { cacheDir: folder, mirror, signature: 'skip', env: {} }));
+    expect(named).toMatchObject({ code: 'ERR_DOWNLOAD', message: expect.stringContaining('amd64 in bookworm') });
+
+    archive = await makeArchive({ architecture: 'amd64', kernel: text('another kernel') });
+    const { image } = await pullImage('debian-amd64', { cacheDir: folder, mirror, signature: 'skip', env: {} });
+    expect(image).toMatchObject({ name: 'debian-amd64', architecture: 'x86_64', release: RELEASE });
+    const files = new Map(readCpio(await readFile(image.initrd)).map(e => [e.path, new TextDecoder().decode(e.data)]));
+    // What only this architecture has as a module is carried and not loaded.
+    expect(files.has('lib/modules/ptp_kvm.ko')).toBe(true);
+    expect(files.get('lib/modules/order')).toBe('virtio.ko\nvirtio_ring.ko\nvirtio_pci.ko\n');
+    expect(readCpio(await readFile(arm64.initrd)).map(e => e.path)).not.toContain('lib/modules/ptp_kvm.ko');
+
+    const found = await Promise.all(
+      ['debian-arm64', 'debian-amd64'].map(name => findImage(name, { cacheDir: folder })),
+    );
+    expect(found.map(i => i?.kernel)).toEqual([arm64.kernel, image.kernel]);
+    expect(found.map(i => i && isCurrent(i))).toEqual([true, true]);
+    expect(found[0]?.recipe).not.toBe(found[1]?.recipe);
+    expect(isCurrent({ name: 'debian-arm64', recipe: found[1]?.recipe ?? '' })).toBe(false);
+  });
+
+  it('takes the image of a manifest without an architecture for an arm64 one', async () => {
+    await pullHere();
+    const manifest = join(folder, 'images/debian-arm64/image.json');
+    await writeFile(manifest, (await readFile(manifest, 'utf8')).replace(/ *"architecture": "\w+",\n/, ''));
+    expect(await findImage('debian-arm64', { cacheDir: folder })).toMatchObject({ architecture: 'aarch64' });
   });
 
   it('takes by-hash addresses where the archive has them', async () => {
@@ -495,8 +528,23 @@ describe('the verbs', () => {
     expect(events.at(-1)).toMatchObject({ type: 'result', changed: true, image: { release: RELEASE } });
   });
 
-  it('pull: refuses an unknown image', async () => {
-    expect(await failure(pull({ name: 'nosuch' }))).toMatchObject({ code: 'ERR_USAGE' });
+  it('pull: refuses an unknown image, and says which one was meant', async () => {
+    expect(await failure(pull({ name: 'banana' }))).toMatchObject({
+      code: 'ERR_USAGE',
+      hint: 'images are debian-arm64 and debian-amd64',
+    });
+    expect(await failure(pull({ name: 'debian-amd' }))).toMatchObject({ hint: "did you mean 'debian-amd64'?" });
+    expect(await failure(pullImage('banana', { cacheDir: folder }))).toMatchObject({ code: 'ERR_USAGE' });
+  });
+
+  it('pull: gets the image that is named', async () => {
+    archive = await makeArchive({ architecture: 'amd64' });
+    const stdout = new Sink();
+    const name = 'debian-amd64';
+    await pull({ name, cacheDir: folder, mirror, signature: 'skip', quiet: true, json: true, stdout });
+    expect(JSON.parse(stdout.text.trim().split('\n').at(-1) ?? '')).toMatchObject({
+      image: { architecture: 'x86_64' },
+    });
   });
 
   it('images: lists what is there', async () => {

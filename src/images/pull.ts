@@ -3,27 +3,15 @@ import { join } from 'node:path';
 import { VmError } from '../util/errors.ts';
 import { AptSource, hasApt } from './apt.ts';
 import { ImageCache } from './cache.ts';
+import { type ImageRecipe, isCurrent, recipeDigest, recipeOf } from './catalog.ts';
 import { buildDebianGuest } from './debian-image.ts';
-import { sha256 } from './files.ts';
-import * as scripts from './init-script.ts';
-import { VIRTIO_MODULES } from './initramfs.ts';
 import { MirrorSource, type SignatureCheck } from './mirror.ts';
 import type { Image, OnPullEvent, PackageSource } from './types.ts';
 
-/** The image's name, for `tsvisor pull` and {@link findImage}. */
-export const DEBIAN_ARM64 = 'debian-arm64';
 /** The suite that a mirror is asked for by default: Debian 12. */
 export const DEFAULT_SUITE = 'bookworm';
 
-/** Changes whenever this program would make another initramfs out of the same packages. */
-const RECIPE = sha256(JSON.stringify(['2', { ...scripts }, VIRTIO_MODULES])).slice(0, 16);
-
-/** Whether an image is what this program would make of its packages; if not, it may lack what a pull would bring, drivers for one. */
-export function isCurrent({ recipe }: { readonly recipe: string }): boolean {
-  return recipe === RECIPE;
-}
-
-/** Options of {@link pullDebianArm64}. */
+/** Options of {@link pullImage}. */
 export interface PullOptions {
   /** Default: the user's cache folder. */
   readonly cacheDir?: string | undefined;
@@ -48,32 +36,34 @@ export interface PullResult {
 }
 
 /**
- * Gets Debian's current arm64 cloud kernel and makes an initramfs for it, into the cache.
+ * Gets the image called `name` into the cache: Debian's current cloud kernel for its architecture, and an initramfs that is
+ * made for it.
  *
- * @throws VmError ERR_OFFLINE, ERR_CACHE_CORRUPT (offline only), ERR_DOWNLOAD, ERR_VERIFY, ERR_DISK_FULL, ERR_TIMEOUT,
+ * @throws VmError ERR_USAGE when there is no such image, ERR_OFFLINE, ERR_CACHE_CORRUPT (offline only), ERR_DOWNLOAD, ERR_VERIFY, ERR_DISK_FULL, ERR_TIMEOUT,
  *   ERR_FILE_UNREADABLE when the cache cannot be written.
  */
-export async function pullDebianArm64(options: PullOptions = {}): Promise<PullResult> {
+export async function pullImage(name: string, options: PullOptions = {}): Promise<PullResult> {
+  const recipe = recipeOf(name);
   const { onEvent, signal } = options;
   const cache = new ImageCache(options.cacheDir);
   if (options.offline) {
-    const image = await cache.find(DEBIAN_ARM64);
+    const image = await cache.find(name);
     if (image) return { image, changed: false };
-    throw new VmError('ERR_OFFLINE', `the image ${DEBIAN_ARM64} is not in the cache ${cache.folder}`, {
-      hint: `Run \`tsvisor pull ${DEBIAN_ARM64}\` once with a network.`,
+    throw new VmError('ERR_OFFLINE', `the image ${name} is not in the cache ${cache.folder}`, {
+      hint: `Run \`tsvisor pull ${name}\` once with a network.`,
     });
   }
   await using _lock = await cache.lock(
     pid => onEvent?.({ type: 'step', message: `waiting for another pull (process ${pid})` }),
     signal,
   );
-  const current = await cache.find(DEBIAN_ARM64).catch((e: unknown) => {
+  const current = await cache.find(name).catch((e: unknown) => {
     if (!(e instanceof VmError) || e.code !== 'ERR_CACHE_CORRUPT') throw e;
     onEvent?.({ type: 'warning', message: `${e.message}; getting it again` });
     return undefined;
   });
   await removeLeftovers(cache.downloads);
-  const source = await chooseSource(cache, options);
+  const source = await chooseSource(cache, recipe, options);
   try {
     const packages = await source.resolve();
     const same = current?.packages.map(p => p.sha256).join() === packages.map(p => p.sha256).join();
@@ -83,12 +73,16 @@ export async function pullDebianArm64(options: PullOptions = {}): Promise<PullRe
     const kernelDeb = await source.fetch(kernelId);
     const busyboxDeb = await source.fetch(busyboxId);
     onEvent?.({ type: 'step', message: 'making the initramfs' });
-    const { kernel, initramfs, release } = await buildDebianGuest(kernelDeb, busyboxDeb, signal);
+    const { kernel, initramfs, release } = await buildDebianGuest(kernelDeb, busyboxDeb, {
+      spareModules: recipe.spareModules,
+      signal,
+    });
     const provenance = source.provenance();
     const parts = {
-      name: DEBIAN_ARM64,
+      name,
+      architecture: recipe.architecture,
       release,
-      recipe: RECIPE,
+      recipe: recipeDigest(recipe),
       kernel,
       initrd: initramfs.bytes,
       packages,
@@ -100,16 +94,16 @@ export async function pullDebianArm64(options: PullOptions = {}): Promise<PullRe
   }
 }
 
-async function chooseSource(cache: ImageCache, options: PullOptions): Promise<PackageSource> {
+async function chooseSource(cache: ImageCache, recipe: ImageRecipe, options: PullOptions): Promise<PackageSource> {
   const { onEvent, signal, env = process.env } = options;
   const mirror = options.mirror ?? env.TSVISOR_MIRROR;
   const folder = cache.downloads;
   await cache.makeFolder(folder);
   if (mirror) {
     const { suite = DEFAULT_SUITE, signature = 'auto' } = options;
-    return new MirrorSource({ mirror, suite, signature, folder, onEvent, signal, env });
+    return new MirrorSource({ recipe, mirror, suite, signature, folder, onEvent, signal, env });
   }
-  if (await hasApt()) return new AptSource({ folder, onEvent, signal });
+  if (await hasApt()) return new AptSource({ recipe, folder, onEvent, signal });
   throw new VmError('ERR_DOWNLOAD', 'there is no apt here to get Debian packages with, and no mirror was named', {
     hint: "Name a Debian mirror with --mirror URL or in $TSVISOR_MIRROR; Debian's web site lists them.",
   });
