@@ -2,6 +2,9 @@ import { constants, gunzipSync } from 'node:zlib';
 import { decompress as zstdDecompress } from 'fzstd';
 import { VmError } from '../util/errors.ts';
 
+/** Room for a gzip header with a file name and a comment in it, bytes. */
+const GZIP_HEADER = 4096;
+
 /** True when the bytes start a gzip member (RFC 1952, section 2.3.1: ID1, ID2 and the only method, deflate). */
 export function isGzip(bytes: Uint8Array): boolean {
   return bytes[0] === 0x1f && bytes[1] === 0x8b && bytes[2] === 8;
@@ -26,6 +29,20 @@ export function gunzip(bytes: Uint8Array, limit: number, what: string): Uint8Arr
     if (code === 'Z_BUF_ERROR')
       throw corrupt(what, `its gzip data ends too early (after ${bytes.length} bytes)`, cause);
     throw corrupt(what, 'its gzip data is damaged', cause);
+  }
+}
+
+/**
+ * The first bytes of what a gzip file holds, at most `length` of them and fewer where the file is damaged or cut off: for a
+ * look at what it is. Never throws.
+ */
+export function gunzipStart(bytes: Uint8Array, length: number): Uint8Array {
+  // Deflate makes data longer by 5 bytes in 64 KiB at worst (RFC 1951, section 3.2.4); the header has names in it.
+  const input = bytes.subarray(0, length + GZIP_HEADER);
+  try {
+    return gunzipSync(input, { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, length);
+  } catch {
+    return new Uint8Array(0);
   }
 }
 

@@ -18,9 +18,10 @@ export interface NamedRange extends Range {
   readonly what: string;
 }
 
-/** A range to fill: `data`, then zeros up to `end`. */
+/** A range that is taken and what to fill it with. */
 export interface Part extends NamedRange {
-  readonly data: Uint8Array;
+  /** Followed by zeros up to `end`; undefined: the range stays as it is. */
+  readonly data: Uint8Array | undefined;
 }
 
 /** What is left of `ranges` without `holes`: ordered by address, no two of them touching each other. */
@@ -100,6 +101,7 @@ export function overlap(a: Range, b: Range): boolean {
 
 /** Writes a part, its zeros included. */
 export function writePart(memory: GuestMemory, part: Part): void {
+  if (!part.data) return;
   memory.write(part.start, part.data);
   const zeros = new Uint8Array(ZEROS);
   for (let a = part.start + part.data.length; a < part.end; a += ZEROS) {
