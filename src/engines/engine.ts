@@ -16,7 +16,12 @@ export interface ExitSink {
   /** `size` 1, 2, 4 returns a number, 8 returns a bigint. */
   mmioRead(cpu: number, address: Gpa, size: number): number | bigint;
   mmioWrite(cpu: number, address: Gpa, size: number, value: number | bigint): void;
+  /** An x86 port; `size` 1, 2 or 4. Other architectures have none. */
+  portIn(cpu: number, port: number, size: number): number;
+  portOut(cpu: number, port: number, size: number, value: number): void;
   hypercall(call: Hypercall): void;
+  /** A vCPU asks for a change of the whole machine where the kernel answers such calls itself (KVM on arm64: PSCI). */
+  system(event: SystemEvent, cpu: number): void;
   /** The engine met something that it cannot emulate, with the state that explains it. */
   failed(cpu: number, why: string): void;
 }
@@ -125,6 +130,8 @@ export interface Engine extends AsyncDisposable {
   save(): unknown;
   /** @throws VmError ERR_STATE for the state of another kind of engine, or another number of vCPUs. */
   restore(state: unknown): void;
+  /** No vCPU runs from its return until the next step(). Emulated ones run in step() only. @throws VmError ERR_VCPU_STUCK. */
+  pause(): void;
   /** Ends the running step() soon. Any thread. */
   kick(): void;
   stop(): void;

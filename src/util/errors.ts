@@ -13,6 +13,8 @@ export type ErrorCode =
   | 'ERR_DOES_NOT_FIT'
   | 'ERR_ENGINE_UNAVAILABLE'
   | 'ERR_HOST_CALL'
+  | 'ERR_VCPU_STUCK'
+  | 'ERR_VCPU_FAILED'
   | 'ERR_CACHE_CORRUPT'
   | 'ERR_DISK_FULL'
   | 'ERR_OFFLINE'

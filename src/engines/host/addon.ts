@@ -17,7 +17,11 @@ declare const watch: unique symbol;
 /** A file descriptor that the thread's event loop waits for. */
 export type FdWatch = { readonly [watch]: never };
 
-/** The addon's functions as they are (native/fd.cc, native/watch.cc). Use them through host.ts, which names the errors. */
+declare const runner: unique symbol;
+/** The vCPUs of one VM, and the loop that runs them (native/vcpu.h). */
+export type VcpuRunner = { readonly [runner]: never };
+
+/** The addon's functions as they are (native/fd.cc, native/watch.cc, native/vcpu.cc). Use them through host.ts, which names the errors. */
 export interface Addon {
   /** The version of tsvisor that it was built from, and the version of Node-API that it needs. */
   readonly version: string;
@@ -42,6 +46,72 @@ export interface Addon {
   setWatching(watch: FdWatch, wanted: boolean): void;
   /** Ends a watch; before its descriptor is closed. */
   unwatch(watch: FdWatch): void;
+
+  /**
+   * Takes the file descriptors of a VM's vCPUs (they stay the caller's, who closes them after runnerDestroy()) and maps the
+   * kvm_run of each, `mapSize` bytes (KVM_GET_VCPU_MMAP_SIZE). `threads` false: exactly one vCPU, run on the thread that
+   * calls run(); true: a native thread for each, parked at first.
+   */
+  runnerCreate(fds: readonly number[], mapSize: number, threads: boolean): VcpuRunner;
+  /** kvm_run of a vCPU; detached when the runner is destroyed. */
+  runnerState(runner: VcpuRunner, vcpu: number): ArrayBuffer;
+  /**
+   * Counters, a row of 8 for each vCPU, written by native code: [0] calls of KVM_RUN, [1] exits delivered to TypeScript,
+   * [2] ns inside KVM_RUN, [3] ns waiting for TypeScript's answer, [4] kicks, [5] errno of the last KVM_RUN that failed
+   * otherwise than by EINTR or EAGAIN (0: none), [6] state: 0 parked, 1 running, 2 an exit that run() has not returned yet,
+   * 3 failed, [7] reserved.
+   */
+  runnerCounters(runner: VcpuRunner): Float64Array;
+  /**
+   * Lets the vCPUs run until one of them has an exit for TypeScript, this thread's event loop has work (file descriptors and
+   * timers; not immediates), `limitNs` ns from now have passed (Infinity: no limit) or kick() was called.
+   *
+   * @returns a vCPU's number for an exit: its kvm_run tells which, and the next run() resumes it, with the answer in its
+   *   kvm_run. A vCPU whose KVM_RUN failed is returned once, counter [5] set; it does not run again before a pause().
+   *   -1 for everything else; -1000 - tag for a doorbell of runnerWatch(). With threads also -2 - n: vCPU n did not come out
+   *   of KVM_RUN in the watchdog's time after a kick (told once for each kick).
+   */
+  run(runner: VcpuRunner, limitNs: number): number;
+  /**
+   * ns until the event loop of this thread has something to do by itself: 0 while immediates, closing handles or callbacks
+   * wait, which is always so inside of an immediate; Infinity without a timer.
+   */
+  loopTimeoutNs(): number;
+  /** Ends run(), or the next one. With threads it also brings the vCPUs out of KVM_RUN for a moment: a test of their health. */
+  kick(runner: VcpuRunner): void;
+  /**
+   * true: no vCPU is inside KVM_RUN, and they stay so until the next run(). false: one did not come out within `limitMs`.
+   * A vCPU in state 2 (see the counters) has an exit that run() has not returned: the next run() does, or completeExit() may
+   * be called once it is answered.
+   */
+  pause(runner: VcpuRunner, limitMs: number): boolean;
+  /**
+   * KVM_RUN once with immediate_exit set: the kernel takes the answer to the last exit in and runs no guest code (api.rst,
+   * section 5, "immediate_exit"). Only while paused, or with a vCPU that runs inline.
+   *
+   * @returns an errno: EINTR (4) when that is done; 0 when the instruction caused a further exit, to be answered now and
+   *   completed too; EBUSY (16) when the vCPU is not paused; ETIMEDOUT (110) when it is stuck.
+   */
+  completeExit(runner: VcpuRunner, vcpu: number): number;
+  /**
+   * A doorbell's eventfd, which ends run() like an exit with -1000 - tag (`tag` is 0 to 1e6). The runner empties it. It must
+   * stay open until runnerUnwatch().
+   */
+  runnerWatch(runner: VcpuRunner, fd: number, tag: number): void;
+  runnerUnwatch(runner: VcpuRunner, fd: number): void;
+  /**
+   * Kicks, joins the threads, unmaps; nothing may be called with the runner afterwards. false: a thread is stuck in KVM_RUN;
+   * it is left behind with its mapping, all else is freed.
+   */
+  runnerDestroy(runner: VcpuRunner, limitMs: number): boolean;
+  /**
+   * An eventfd that becomes readable when an inline vCPU did not come out of KVM_RUN within `ms` of a kick: for the watch()
+   * of another thread, as this one hangs then. The caller closes it. Sets the watchdog's time for threads too (5000 ms
+   * before).
+   */
+  runnerWatchdog(runner: VcpuRunner, ms: number): number;
+  /** _exit(code): for a process one of whose threads will never return. */
+  exitNow(code: number): never;
 }
 
 /** The package's root, seen from src/engines/host and from dist/engines/host alike. */

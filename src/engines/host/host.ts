@@ -32,6 +32,19 @@ export function host(): Addon {
     setWatching: (watch, wanted) => named(() => addon.setWatching(watch, wanted)),
     unwatch: watch => named(() => addon.unwatch(watch)),
     prlimit: (resource, soft, hard) => named(() => addon.prlimit(resource, soft, hard)),
+    runnerCreate: (fds, mapSize, threads) => named(() => addon.runnerCreate(fds, mapSize, threads)),
+    runnerState: (runner, vcpu) => named(() => addon.runnerState(runner, vcpu)),
+    runnerCounters: runner => named(() => addon.runnerCounters(runner)),
+    run: (runner, limitNs) => named(() => addon.run(runner, limitNs)),
+    loopTimeoutNs: () => named(() => addon.loopTimeoutNs()),
+    kick: runner => named(() => addon.kick(runner)),
+    pause: (runner, limitMs) => named(() => addon.pause(runner, limitMs)),
+    completeExit: (runner, vcpu) => named(() => addon.completeExit(runner, vcpu)),
+    runnerWatch: (runner, fd, tag) => named(() => addon.runnerWatch(runner, fd, tag)),
+    runnerUnwatch: (runner, fd) => named(() => addon.runnerUnwatch(runner, fd)),
+    runnerDestroy: (runner, limitMs) => named(() => addon.runnerDestroy(runner, limitMs)),
+    runnerWatchdog: (runner, ms) => named(() => addon.runnerWatchdog(runner, ms)),
+    exitNow: code => addon.exitNow(code),
   };
 }
 

@@ -78,14 +78,26 @@ export type IrqRoute =
 export class KvmVm implements Disposable {
   readonly system: KvmSystem;
   readonly host: KvmHost;
-  readonly fd: number;
+  readonly #type: number;
+  #fd: number;
   #closed = false;
 
   /** @param type see {@link KvmSystem.createVm}. @throws VmError ERR_ENGINE_UNAVAILABLE. */
   constructor(system: KvmSystem, type: number) {
     this.system = system;
     this.host = system.host;
-    this.fd = system.createVm(type);
+    this.#type = type;
+    this.#fd = system.createVm(type);
+  }
+
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Another, empty VM in place of this one, whose vCPUs and devices are closed already. @throws VmError ERR_ENGINE_UNAVAILABLE. */
+  renew(): void {
+    this.host.close(this.#fd);
+    this.#fd = this.system.createVm(this.#type);
   }
 
   /** 4.4, KVM_CHECK_EXTENSION of the VM: what is there may depend on its type. */
@@ -95,7 +107,7 @@ export class KvmVm implements Disposable {
 
   /** An ioctl of the VM that only one architecture has. */
   ioctl(request: number, argument?: number | ArrayBufferView): number {
-    return this.host.ioctl(this.fd, request, argument);
+    return this.host.ioctl(this.#fd, request, argument);
   }
 
   /** 4.7, KVM_CREATE_VCPU: the vCPU's file descriptor. @param id on x86 the APIC id. */
@@ -233,7 +245,7 @@ export class KvmVm implements Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.host.close(this.fd);
+    this.host.close(this.#fd);
   }
 }
 

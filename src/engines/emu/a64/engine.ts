@@ -201,6 +201,8 @@ export class A64Engine implements Engine, PlugListener {
     for (let n = first; n < end; n++) yield [L.UNPLUGGED + (n >>> 3), 1 << (n & 7)];
   }
 
+  pause(): void {}
+
   kick(): void {
     Atomics.store(this.kickWord, 0, 1);
     this.#poll();

@@ -1,0 +1,191 @@
+import { VmError } from '../../../util/errors.ts';
+import type { VcpuBoot } from '../../engine.ts';
+import {
+  KVM_ARM_VCPU_INIT,
+  KVM_ARM_VCPU_PMU_V3,
+  KVM_ARM_VCPU_PMU_V3_CTRL,
+  KVM_ARM_VCPU_PMU_V3_INIT,
+  KVM_ARM_VCPU_PMU_V3_IRQ,
+  KVM_ARM_VCPU_POWER_OFF,
+  KVM_ARM_VCPU_PSCI_0_2,
+  KVM_ARM_VCPU_PTRAUTH_ADDRESS,
+  KVM_ARM_VCPU_PTRAUTH_GENERIC,
+  KVM_REG_ARM_CORE,
+  KVM_REG_ARM64,
+  KVM_REG_ARM64_SYSREG,
+  KVM_REG_SIZE_MASK,
+  KVM_REG_SIZE_U64,
+  kvm_regs,
+  kvm_vcpu_init,
+} from '../abi/aarch64.generated.ts';
+import {
+  KVM_GET_MP_STATE,
+  KVM_GET_ONE_REG,
+  KVM_GET_REG_LIST,
+  KVM_MP_STATE_STOPPED,
+  KVM_SET_ONE_REG,
+  kvm_mp_state,
+  kvm_one_reg,
+  kvm_reg_list,
+} from '../abi/common.generated.ts';
+import type { KvmCpu } from '../engine.ts';
+import { Struct } from '../structs.ts';
+import { errnoOf, type KvmHost } from '../system.ts';
+import { hasDeviceAttr, setDeviceAttr } from '../vm.ts';
+
+/** The PMU's private interrupt, as Arm's Base System Architecture and QEMU's virt board have it. */
+const PPI_PMU = 23;
+/** Coprocessor field of a register's id: what kind of register it is. */
+const KIND_MASK = 0x0fff_0000n;
+
+/** Register ids of the general registers (api.rst 4.68): an offset in struct kvm_regs, in words. */
+const core = (offset: number): bigint =>
+  KVM_REG_ARM64 | KVM_REG_SIZE_U64 | BigInt(KVM_REG_ARM_CORE) | BigInt(offset / 4);
+
+const CORE: Readonly<Record<string, bigint>> = {
+  ...Object.fromEntries(Array.from({ length: 31 }, (_, n) => [`x${n}`, core(kvm_regs['regs.regs'] + 8 * n)])),
+  sp: core(kvm_regs['regs.sp']),
+  pc: core(kvm_regs['regs.pc']),
+  pstate: core(kvm_regs['regs.pstate']),
+  sp_el1: core(kvm_regs.sp_el1),
+  elr_el1: core(kvm_regs.elr_el1),
+  spsr_el1: core(kvm_regs.spsr),
+};
+
+/** Which features a vCPU gets. */
+export interface Arm64Features {
+  readonly pmu: boolean;
+  readonly pointerAuthentication: boolean;
+}
+
+/** A vCPU of an arm64 VM. */
+export class Arm64Cpu implements KvmCpu {
+  readonly fd: number;
+  readonly #host: KvmHost;
+  #names: ReadonlyMap<string, bigint> | undefined;
+
+  constructor(host: KvmHost, fd: number) {
+    this.#host = host;
+    this.fd = fd;
+  }
+
+  /** 4.82, KVM_ARM_VCPU_INIT. @param target from KVM_ARM_PREFERRED_TARGET. @param off waits for PSCI's CPU_ON. */
+  initialize(target: number, features: Arm64Features, off: boolean): void {
+    let bits = 1 << KVM_ARM_VCPU_PSCI_0_2;
+    if (off) bits |= 1 << KVM_ARM_VCPU_POWER_OFF;
+    if (features.pmu) bits |= 1 << KVM_ARM_VCPU_PMU_V3;
+    if (features.pointerAuthentication)
+      bits |= (1 << KVM_ARM_VCPU_PTRAUTH_ADDRESS) | (1 << KVM_ARM_VCPU_PTRAUTH_GENERIC);
+    const s = new Struct(kvm_vcpu_init.sizeof).u32(kvm_vcpu_init.target, target).u32(kvm_vcpu_init.features, bits);
+    this.#host.ioctl(this.fd, KVM_ARM_VCPU_INIT, s.bytes);
+  }
+
+  /** Documentation/virt/kvm/devices/vcpu.rst, section 1; when the interrupt controller is there. */
+  initializePmu(): void {
+    if (!hasDeviceAttr(this.#host, this.fd, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT)) return;
+    const set = (attr: number, value?: Uint32Array) =>
+      setDeviceAttr(this.#host, this.fd, KVM_ARM_VCPU_PMU_V3_CTRL, attr, value);
+    set(KVM_ARM_VCPU_PMU_V3_IRQ, Uint32Array.of(PPI_PMU));
+    set(KVM_ARM_VCPU_PMU_V3_INIT);
+  }
+
+  /** Sets PC and X0; the rest is as KVM_ARM_VCPU_INIT left it: EL1, MMU off, interrupts masked. */
+  start(boot: VcpuBoot): void {
+    this.setRegisters({ pc: BigInt(boot.pc), x0: boot.x0 });
+  }
+
+  get state(): 'on' | 'off' | 'idle' {
+    const s = new Struct(kvm_mp_state.sizeof);
+    this.#host.ioctl(this.fd, KVM_GET_MP_STATE, s.bytes);
+    // Whether it waits in WFI the kernel does not tell.
+    return s.getU32(kvm_mp_state.mp_state) === KVM_MP_STATE_STOPPED ? 'off' : 'on';
+  }
+
+  get pc(): bigint {
+    return this.#get(CORE.pc!);
+  }
+
+  registers(): Record<string, bigint> {
+    const out: Record<string, bigint> = {};
+    for (const [name, id] of this.#all()) {
+      try {
+        out[name] = this.#get(id);
+      } catch (e) {
+        // Some that are listed cannot be read in every state.
+        if (errnoOf(e) === undefined) throw e;
+      }
+    }
+    return out;
+  }
+
+  setRegisters(values: Readonly<Record<string, bigint>>): void {
+    for (const [name, value] of Object.entries(values)) {
+      const id = CORE[name] ?? this.#all().get(name);
+      if (id === undefined) {
+        throw new VmError('ERR_USAGE', `an arm64 vCPU has no register '${name}'`, { details: { register: name } });
+      }
+      this.#set(id, value);
+    }
+  }
+
+  describe(): string {
+    return ['pc', 'pstate', 'sp', 'x0', 'x1', 'x2', 'x3', 'x30', 'elr_el1', 'spsr_el1']
+      .map(n => `${n}=${this.#get(CORE[n]!).toString(16)}`)
+      .join(' ');
+  }
+
+  /** 64-bit registers by name: core registers, and system registers by their encoding. */
+  #all(): ReadonlyMap<string, bigint> {
+    this.#names ??= new Map([...Object.entries(CORE), ...this.#systemRegisters()]);
+    return this.#names;
+  }
+
+  /** 4.84, KVM_GET_REG_LIST. */
+  #systemRegisters(): [string, bigint][] {
+    let count = 1024;
+    const list = () => {
+      const s = new Struct(kvm_reg_list.sizeof + 8 * count).u64(kvm_reg_list.n, count);
+      this.#host.ioctl(this.fd, KVM_GET_REG_LIST, s.bytes);
+      return s;
+    };
+    let s: Struct;
+    try {
+      s = list();
+    } catch (e) {
+      if (errnoOf(e) !== 'E2BIG') throw e;
+      count = 16_384;
+      s = list();
+    }
+    const found: [string, bigint][] = [];
+    for (let i = 0; i < Number(s.getU64(kvm_reg_list.n)); i++) {
+      const id = s.getU64(kvm_reg_list.reg + 8 * i);
+      if ((id & KVM_REG_SIZE_MASK) !== KVM_REG_SIZE_U64 || (id & KIND_MASK) !== BigInt(KVM_REG_ARM64_SYSREG)) continue;
+      const n = Number(id & 0xffffn);
+      const name = `S${n >> 14}_${(n >> 11) & 7}_C${(n >> 7) & 15}_C${(n >> 3) & 15}_${n & 7}`;
+      found.push([name, id]);
+    }
+    return found;
+  }
+
+  #get(id: bigint): bigint {
+    const value = new BigUint64Array(1);
+    this.#oneReg(KVM_GET_ONE_REG, id, value);
+    return value[0]!;
+  }
+
+  #set(id: bigint, value: bigint): void {
+    this.#oneReg(KVM_SET_ONE_REG, id, BigUint64Array.of(BigInt.asUintN(64, value)));
+  }
+
+  /** 4.68 and 4.69. */
+  #oneReg(request: number, id: bigint, value: BigUint64Array): void {
+    const s = new Struct(kvm_one_reg.sizeof).u64(kvm_one_reg.id, id);
+    const address = this.#host.addressOf(value);
+    try {
+      this.#host.storeAddress(s.bytes, kvm_one_reg.addr, address);
+      this.#host.ioctl(this.fd, request, s.bytes);
+    } finally {
+      this.#host.releaseAddress(address);
+    }
+  }
+}
