@@ -294,25 +294,32 @@ export async function buildAddon(options = {}) {
     const fix = 'run it as a user who may write there, or install tsvisor in a folder of your own';
     return { built: false, reason: readOnly, fix };
   }
-  const { missing, fix, headers, gyp, cmakeJs } = examine({ cmake, cross, compiler: options.compiler });
+  const { missing, fix, headers, gyp, cmakeJs: cmakeJsModule } = examine({ cmake, cross, compiler: options.compiler });
   if (missing.length > 0) {
     return { built: false, reason: `missing: ${missing.join('; ')}`, missing, ...(fix === '' ? {} : { fix }) };
   }
   mkdirSync(out, { recursive: true });
   const path = join(out, 'Release/tsvisor.node');
-  /** @type {string[]} */
-  let args;
+  /** @type {string[][]} */
+  let steps;
   if (cmake) {
-    args = [join(dirname(/** @type {string} */ (cmakeJs)), '../bin/cmake-js'), 'compile', '-d', join(root, 'native')];
-    args.push('-O', out, '-a', arch, '--prefer-make', `--CDPORTABLE=${options.portable ? 'ON' : 'OFF'}`);
-    if (options.compiler !== undefined) args.push(`--CDCMAKE_CXX_COMPILER=${options.compiler}`);
-    else if (cross) args.push(`--CDCMAKE_TOOLCHAIN_FILE=${join(root, 'native/arm64.cmake')}`);
+    const cmakeJs = [join(dirname(/** @type {string} */ (cmakeJsModule)), '../bin/cmake-js')];
+    const flags = ['-d', join(root, 'native'), '-O', out, '-a', arch, '--prefer-make'];
+    flags.push(`--CDPORTABLE=${options.portable ? 'ON' : 'OFF'}`);
+    if (options.compiler !== undefined) flags.push(`--CDCMAKE_CXX_COMPILER=${options.compiler}`);
+    else if (cross) flags.push(`--CDCMAKE_TOOLCHAIN_FILE=${join(root, 'native/arm64.cmake')}`);
+    // `build` alone would keep what an earlier configuration said.
+    steps = ['configure', 'build'].map(verb => [...cmakeJs, verb, ...flags]);
   } else {
     // Not `rebuild`: it removes build/ with all that is in it before anything is known to work.
-    args = [/** @type {string} */ (gyp), 'configure', 'build', `--nodedir=${headers}`];
+    steps = [[/** @type {string} */ (gyp), 'configure', 'build', `--nodedir=${headers}`]];
   }
-  const { problem, log } = await run(args, options, { npm_config_nodedir: headers });
-  if (problem !== undefined) return { built: false, reason: problem, log };
+  let log = '';
+  for (const args of steps) {
+    const r = await run(args, options, { npm_config_nodedir: headers });
+    log += r.log;
+    if (r.problem !== undefined) return { built: false, reason: r.problem, log };
+  }
   if (!cross && options.compiler === undefined) {
     const why = whyNotLoading(path);
     if (why !== undefined) return { built: false, reason: `the addon was built but does not load: ${why}`, log };
