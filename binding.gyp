@@ -16,6 +16,8 @@
           ],
           'cflags_cc': ['-std=c++17', '-Wall', '-Wextra', '-fvisibility=hidden'],
           'cflags_cc!': ['-fno-exceptions'],
+          # Never unloaded: vCPU threads and a signal handler may outlive the last Worker that used it.
+          'ldflags': ['-Wl,-z,nodelete'],
         }, {
           'type': 'none',
         }],

@@ -4,6 +4,9 @@
     'tsvisor_sources': [
       'native/addon.cc',
       'native/fd.cc',
+      'native/vcpu.cc',
+      'native/vcpu_inline.cc',
+      'native/vcpu_threads.cc',
       'native/watch.cc',
     ],
   },

@@ -1,0 +1,392 @@
+// Running vCPUs, for TypeScript: what src/engines/host/addon.ts says of runnerCreate() and the functions after it.
+#include "vcpu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <system_error>
+
+#include "fd.h"
+
+namespace tsvisor {
+namespace {
+
+[[noreturn]] void Throw(const char* call) { throw std::system_error(errno, std::generic_category(), call); }
+
+}  // namespace
+
+int KickSignal() {
+  // The one thing here that belongs to the process. The addon is linked so that it is never unloaded: the handler stays.
+  static const int signal = [] {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    // Without SA_RESTART: nothing of the kernel may go on by itself.
+    ::sigaction(SIGRTMIN + 4, &action, nullptr);
+    return SIGRTMIN + 4;
+  }();
+  return signal;
+}
+
+SignalsBlocked::SignalsBlocked() {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+
+SignalsBlocked::~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+OwnedFd::OwnedFd(int fd, const char* call) : fd_(fd) {
+  if (fd < 0) Throw(call);
+}
+
+OwnedFd::~OwnedFd() { ::close(fd_); }
+
+Event::Event() : OwnedFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd") {}
+
+// The counter of an eventfd neither overflows here nor does it matter what is in it.
+void Event::Signal() const {
+  uint64_t one = 1;
+  while (::write(get(), &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+void Event::Clear() const {
+  uint64_t value = 0;
+  while (::read(get(), &value, sizeof value) < 0 && errno == EINTR) {
+  }
+}
+
+void Poll(struct pollfd* fds, unsigned count, Ns deadline) {
+  for (unsigned n = 0; n < count; n++) fds[n].revents = 0;
+  struct timespec timeout {};
+  if (deadline != kNever) {
+    Ns left = std::max<Ns>(deadline - Now(), 0);
+    timeout = {static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+  }
+  if (::ppoll(fds, count, deadline == kNever ? nullptr : &timeout, nullptr) < 0) {
+    for (unsigned n = 0; n < count; n++) fds[n].revents = 0;
+  }
+}
+
+Vcpu::Vcpu(int number, int fd, size_t mapSize, std::shared_ptr<double[]> counters)
+    : number(number),
+      mapSize(mapSize),
+      run(static_cast<struct kvm_run*>(::mmap(nullptr, mapSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0))),
+      fd_(fd),
+      counters_(std::move(counters)),
+      row_(&counters_[static_cast<size_t>(number) * kCells]) {
+  if (run == MAP_FAILED) Throw("mmap");
+}
+
+Vcpu::~Vcpu() { ::munmap(run, mapSize); }
+
+int Vcpu::Run() {
+  Ns before = Now();
+  int error = ::ioctl(fd_, KVM_RUN, 0) < 0 ? errno : 0;
+  Add(kInsideNs, static_cast<double>(Now() - before));
+  Add(kRuns, 1);
+  // EAGAIN: a vCPU that waits to be started by another was woken (api.rst 4.10).
+  if (error == EAGAIN || (error == 0 && run->exit_reason == KVM_EXIT_INTR)) return EINTR;
+  return error;
+}
+
+int Vcpu::CompleteExit() {
+  SetImmediateExit();
+  int error = Run();
+  ClearImmediateExit();
+  return error;
+}
+
+Doorbells::Doorbells() : epoll_(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1") {}
+
+void Doorbells::Watch(int fd, int tag) {
+  struct epoll_event e {};
+  e.events = EPOLLIN;
+  e.data.u64 = static_cast<uint64_t>(tag) << 32 | static_cast<uint32_t>(fd);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &e) < 0) Throw("epoll_ctl");
+}
+
+void Doorbells::Unwatch(int fd) {
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr) < 0) Throw("epoll_ctl");
+}
+
+int Doorbells::Take() {
+  struct epoll_event e {};
+  // One at a time: the kernel puts it behind the others that are ready.
+  if (::epoll_wait(epoll_.get(), &e, 1, 0) != 1) return -1;
+  auto fd = static_cast<int>(e.data.u64 & UINT32_MAX);
+  uint64_t value = 0;
+  // What cannot be emptied would ring for ever.
+  if (::read(fd, &value, sizeof value) <= 0 && errno != EAGAIN && errno != EINTR) {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  }
+  return static_cast<int>(e.data.u64 >> 32);
+}
+
+namespace {
+
+/** What JavaScript holds: without a runner once that has been destroyed. */
+struct Holder {
+  napi_env env;
+  std::unique_ptr<Runner> runner;
+  uv_loop_t* loop;
+  size_t count;
+  std::shared_ptr<double[]> counters;
+  std::vector<Napi::Reference<Napi::ArrayBuffer>> states;
+  Napi::Reference<Napi::Value> rows;
+};
+
+const napi_type_tag kRunnerTag = {0x7473766973766f72, 0x7663707572756e31};
+
+/** How long a thread may take that JavaScript does not wait for. */
+constexpr Ns kLeaveWithin = 1000 * kMillisecond;
+
+/** The thread ends, and JavaScript has not destroyed its runner. */
+void OnThreadEnd(void* data) {
+  auto* h = static_cast<Holder*>(data);
+  h->runner->Stop(kLeaveWithin);
+  h->runner.reset();
+}
+
+Holder& HolderOfArgument(Info info) {
+  Napi::Value v = info[0];
+  bool ours = false;
+  if (!v.IsExternal() || napi_check_object_type_tag(info.Env(), v, &kRunnerTag, &ours) != napi_ok || !ours) {
+    throw Napi::TypeError::New(info.Env(), "runner must come from runnerCreate()");
+  }
+  Holder* h = v.As<Napi::External<Holder>>().Data();
+  if (h->runner == nullptr) throw Napi::Error::New(info.Env(), "the runner has been destroyed");
+  return *h;
+}
+
+double NumberOfArgument(Info info, size_t index, const char* name, double low, double high) {
+  if (!info[index].IsNumber()) throw Napi::TypeError::New(info.Env(), std::string(name) + " must be a number");
+  double v = info[index].As<Napi::Number>().DoubleValue();
+  if (!(v >= low && v <= high)) throw Napi::RangeError::New(info.Env(), std::string(name) + " is out of range");
+  return v;
+}
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/** A number of ns from now, as a deadline. */
+Ns Deadline(double ns) {
+  Ns now = Now();
+  return ns >= static_cast<double>(kNever - now) ? kNever : now + static_cast<Ns>(ns);
+}
+
+Ns Milliseconds(Info info, size_t index, const char* name) {
+  double ns = NumberOfArgument(info, index, name, 0, kInfinity) * kMillisecond;
+  return ns >= static_cast<double>(kNever) ? kNever : static_cast<Ns>(ns);
+}
+
+size_t VcpuOfArgument(Info info, const Holder& h) {
+  return static_cast<size_t>(NumberOfArgument(info, 1, "vcpu", 0, static_cast<double>(h.count - 1)));
+}
+
+/**
+ * When the loop's next timer is due. Timers are not in the loop's file descriptor, and uv_backend_timeout() says 0 inside of
+ * an immediate's callback, which is where run() is called from.
+ */
+Ns NextTimer(uv_loop_t* loop) {
+  uint64_t left = UINT64_MAX;
+  uv_walk(
+      loop,
+      [](uv_handle_t* handle, void* data) {
+        if (handle->type != UV_TIMER || !uv_is_active(handle)) return;
+        auto& left = *static_cast<uint64_t*>(data);
+        left = std::min(left, uv_timer_get_due_in(reinterpret_cast<uv_timer_t*>(handle)));
+      },
+      &left);
+  // The loop counts whole milliseconds of the same clock, from when it last looked at it.
+  constexpr uint64_t kTooFar = kNever / kMillisecond / 2;
+  return left > kTooFar ? kNever : static_cast<Ns>(uv_now(loop) + left) * kMillisecond;
+}
+
+/** runnerCreate(fds, mapSize, threads) => runner */
+Napi::Value RunnerCreate(Info info) {
+  Napi::Env env = info.Env();
+  if (!info[0].IsArray()) throw Napi::TypeError::New(env, "fds must be an array");
+  auto array = info[0].As<Napi::Array>();
+  auto mapSize =
+      static_cast<size_t>(NumberOfArgument(info, 1, "mapSize", sizeof(struct kvm_run), static_cast<double>(1 << 24)));
+  bool threads = info[2].ToBoolean();
+  uint32_t count = array.Length();
+  if (count < 1 || count > 4096 || (!threads && count != 1)) {
+    throw Napi::RangeError::New(env, "fds: one, or with threads up to 4096");
+  }
+  std::vector<int> fds;
+  for (uint32_t n = 0; n < count; n++) {
+    Napi::Value v = array[n];
+    double fd = v.IsNumber() ? v.As<Napi::Number>().DoubleValue() : -1;
+    if (!(fd >= 0 && fd <= std::numeric_limits<int>::max())) throw Napi::RangeError::New(env, "fds: not a descriptor");
+    fds.push_back(static_cast<int>(fd));
+  }
+  auto h = std::make_unique<Holder>();
+  h->env = env;
+  h->count = count;
+  h->states.resize(count);
+  h->counters = std::shared_ptr<double[]>(new double[count * kCells]());
+  if (napi_get_uv_event_loop(env, &h->loop) != napi_ok) throw Napi::Error::New(env, "there is no event loop");
+  try {
+    std::vector<std::unique_ptr<Vcpu>> vcpus;
+    for (uint32_t n = 0; n < count; n++) {
+      vcpus.push_back(std::make_unique<Vcpu>(static_cast<int>(n), fds[n], mapSize, h->counters));
+    }
+    h->runner = threads ? MakeThreadRunner(h->loop, std::move(vcpus)) : MakeInlineRunner(h->loop, std::move(vcpus[0]));
+  } catch (const std::system_error& e) {
+    throw Failed(env, "runnerCreate", e.code().value());
+  }
+  napi_add_env_cleanup_hook(env, OnThreadEnd, h.get());
+  auto e = Napi::External<Holder>::New(env, h.release(), [](Napi::Env, Holder* h) {
+    // Forgotten: nobody can wait.
+    if (h->runner != nullptr) {
+      napi_remove_env_cleanup_hook(h->env, OnThreadEnd, h);
+      h->runner->Stop(kLeaveWithin);
+    }
+    delete h;
+  });
+  napi_type_tag_object(env, e, &kRunnerTag);
+  return e;
+}
+
+/** runnerState(runner, vcpu) => ArrayBuffer, the same one each time */
+Napi::Value RunnerState(Info info) {
+  Holder& h = HolderOfArgument(info);
+  size_t n = VcpuOfArgument(info, h);
+  if (h.states[n].IsEmpty()) {
+    const Vcpu& v = h.runner->At(n);
+    h.states[n] = Napi::Persistent(Napi::ArrayBuffer::New(info.Env(), v.run, v.mapSize, [](Napi::Env, void*) {}));
+  }
+  return h.states[n].Value();
+}
+
+/** runnerCounters(runner) => Float64Array, which outlives the runner */
+Napi::Value RunnerCounters(Info info) {
+  Holder& h = HolderOfArgument(info);
+  if (h.rows.IsEmpty()) {
+    size_t cells = h.count * kCells;
+    auto* keep = new std::shared_ptr<double[]>(h.counters);
+    auto buffer = Napi::ArrayBuffer::New(
+        info.Env(), keep->get(), cells * sizeof(double),
+        [](Napi::Env, void*, std::shared_ptr<double[]>* kept) { delete kept; }, keep);
+    h.rows = Napi::Reference<Napi::Value>::New(Napi::Float64Array::New(info.Env(), cells, buffer, 0), 1);
+  }
+  return h.rows.Value();
+}
+
+/** run(runner, limitNs) => number */
+Napi::Value Run(Info info) {
+  Holder& h = HolderOfArgument(info);
+  Ns limit = Deadline(NumberOfArgument(info, 1, "limitNs", 0, kInfinity));
+  return Napi::Number::New(info.Env(), h.runner->Run(std::min(limit, NextTimer(h.loop))));
+}
+
+/** loopTimeoutNs() => number */
+Napi::Value LoopTimeoutNs(Info info) {
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(info.Env(), &loop) != napi_ok) throw Napi::Error::New(info.Env(), "there is no event loop");
+  uv_update_time(loop);
+  int ms = uv_backend_timeout(loop);
+  return Napi::Number::New(info.Env(), ms < 0 ? kInfinity : static_cast<double>(ms) * kMillisecond);
+}
+
+/** kick(runner) */
+Napi::Value Kick(Info info) {
+  HolderOfArgument(info).runner->Kick();
+  return info.Env().Undefined();
+}
+
+/** pause(runner, limitMs) => boolean */
+Napi::Value Pause(Info info) {
+  Holder& h = HolderOfArgument(info);
+  return Napi::Boolean::New(info.Env(), h.runner->Pause(Milliseconds(info, 1, "limitMs")));
+}
+
+/** completeExit(runner, vcpu) => errno */
+Napi::Value CompleteExit(Info info) {
+  Holder& h = HolderOfArgument(info);
+  return Napi::Number::New(info.Env(), h.runner->CompleteExit(VcpuOfArgument(info, h)));
+}
+
+/** runnerWatch(runner, fd, tag) */
+Napi::Value RunnerWatch(Info info) {
+  Holder& h = HolderOfArgument(info);
+  int fd = Fd(info, 1);
+  auto tag = static_cast<int>(NumberOfArgument(info, 2, "tag", 0, 1e6));
+  try {
+    h.runner->doorbells().Watch(fd, tag);
+  } catch (const std::system_error& e) {
+    throw Failed(info.Env(), "epoll_ctl", e.code().value());
+  }
+  return info.Env().Undefined();
+}
+
+/** runnerUnwatch(runner, fd) */
+Napi::Value RunnerUnwatch(Info info) {
+  Holder& h = HolderOfArgument(info);
+  try {
+    h.runner->doorbells().Unwatch(Fd(info, 1));
+  } catch (const std::system_error& e) {
+    throw Failed(info.Env(), "epoll_ctl", e.code().value());
+  }
+  return info.Env().Undefined();
+}
+
+/** runnerDestroy(runner, limitMs) => boolean; a second call does nothing and returns true */
+Napi::Value RunnerDestroy(Info info) {
+  Napi::Env env = info.Env();
+  Holder& h = HolderOfArgument(info);
+  Ns limit = Milliseconds(info, 1, "limitMs");
+  napi_remove_env_cleanup_hook(env, OnThreadEnd, &h);
+  // JavaScript loses kvm_run before it is unmapped.
+  for (auto& s : h.states) {
+    if (!s.IsEmpty()) s.Value().Detach();
+    s.Reset();
+  }
+  h.rows.Reset();
+  bool all = h.runner->Stop(limit);
+  h.runner.reset();
+  return Napi::Boolean::New(env, all);
+}
+
+/** runnerWatchdog(runner, ms) => fd */
+Napi::Value RunnerWatchdog(Info info) {
+  Holder& h = HolderOfArgument(info);
+  h.runner->SetWatchdog(Milliseconds(info, 1, "ms"));
+  int fd = ::fcntl(h.runner->watchdog().get(), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) throw Failed(info.Env(), "fcntl", errno);
+  return Napi::Number::New(info.Env(), fd);
+}
+
+/** exitNow(code) */
+Napi::Value ExitNow(Info info) { ::_exit(static_cast<int>(NumberOfArgument(info, 0, "code", 0, 255))); }
+
+}  // namespace
+
+void ExportVcpu(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, Napi::Value (*f)(Info)) { exports.Set(name, Napi::Function::New(env, f, name)); };
+  add("runnerCreate", RunnerCreate);
+  add("runnerState", RunnerState);
+  add("runnerCounters", RunnerCounters);
+  add("run", Run);
+  add("loopTimeoutNs", LoopTimeoutNs);
+  add("kick", Kick);
+  add("pause", Pause);
+  add("completeExit", CompleteExit);
+  add("runnerWatch", RunnerWatch);
+  add("runnerUnwatch", RunnerUnwatch);
+  add("runnerDestroy", RunnerDestroy);
+  add("runnerWatchdog", RunnerWatchdog);
+  add("exitNow", ExitNow);
+}
+
+}  // namespace tsvisor

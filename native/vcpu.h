@@ -1,0 +1,169 @@
+// What the two ways of running vCPUs share: one vCPU inline on JavaScript's thread (vcpu_inline.cc), or a thread for each
+// (vcpu_threads.cc). vcpu.cc gives both to TypeScript.
+#pragma once
+#include <linux/kvm.h>
+#include <napi.h>
+#include <poll.h>
+#include <signal.h>
+#include <uv.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tsvisor {
+
+/** Nanoseconds of CLOCK_MONOTONIC, or a number of them. */
+using Ns = int64_t;
+constexpr Ns kNever = std::numeric_limits<Ns>::max();
+constexpr Ns kMillisecond = 1'000'000;
+
+inline Ns Now() { return static_cast<Ns>(uv_hrtime()); }
+
+/** What run() returns besides the number of a vCPU. */
+constexpr int kNothing = -1;
+constexpr int Stuck(int vcpu) { return -2 - vcpu; }
+constexpr int Rung(int tag) { return -1000 - tag; }
+
+/** A vCPU that one kick did not bring out is kicked again after this time. */
+constexpr Ns kKickAgain = kMillisecond;
+
+/**
+ * A signal that neither Node, V8 nor the C library uses (those take the first real-time ones). Its handler does nothing: the
+ * signal is there to end KVM_RUN with EINTR.
+ */
+int KickSignal();
+
+/** Blocks every signal for the threads that are made while it lives, so that the process's are never handled there. */
+class SignalsBlocked {
+ public:
+  SignalsBlocked();
+  ~SignalsBlocked();
+
+ private:
+  sigset_t before_;
+};
+
+/** A file descriptor that is closed with its owner. */
+class OwnedFd {
+ public:
+  /** @throws std::system_error of errno for a negative one. */
+  OwnedFd(int fd, const char* call);
+  ~OwnedFd();
+  OwnedFd(const OwnedFd&) = delete;
+  OwnedFd& operator=(const OwnedFd&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+/** A non-blocking eventfd. */
+class Event : public OwnedFd {
+ public:
+  Event();
+  void Signal() const;
+  void Clear() const;
+};
+
+/** Waits for POLLIN of descriptors until `deadline`; the caller looks at `revents`, all 0 after a signal. */
+void Poll(struct pollfd* fds, unsigned count, Ns deadline);
+
+/** Counters of a vCPU; the cells of a row of runnerCounters(). */
+enum Cell { kRuns, kExits, kInsideNs, kAnswerNs, kKicks, kErrno, kState, kReserved, kCells };
+
+/** Where a vCPU is: cell kState. */
+enum class State { kParked, kRunning, kPending, kFailed };
+
+/** A vCPU's descriptor (the caller's), its kvm_run and its counters. */
+class Vcpu {
+ public:
+  /** @throws std::system_error when kvm_run cannot be mapped. */
+  Vcpu(int number, int fd, size_t mapSize, std::shared_ptr<double[]> counters);
+  ~Vcpu();
+  Vcpu(const Vcpu&) = delete;
+  Vcpu& operator=(const Vcpu&) = delete;
+
+  /** KVM_RUN once. Returns 0 for an exit, EINTR when there is nothing to tell, or the errno of a failure. */
+  int Run();
+  /** KVM_RUN with immediate_exit: the kernel takes the answer to the last exit in and runs no guest code. */
+  int CompleteExit();
+
+  // immediate_exit is shared by the kicking thread, this vCPU's and the kernel.
+  void SetImmediateExit() { __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST); }
+  void ClearImmediateExit() {
+    if (__atomic_load_n(&run->immediate_exit, __ATOMIC_RELAXED) != 0) {
+      __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    }
+  }
+
+  /** Each cell has one writer at a time; JavaScript reads them whenever it likes. */
+  void Set(Cell cell, double value) const { __atomic_store(&row_[cell], &value, __ATOMIC_RELAXED); }
+  void Add(Cell cell, double value) const { Set(cell, row_[cell] + value); }
+  void Set(State state) const { Set(kState, static_cast<double>(state)); }
+
+  const int number;
+  const size_t mapSize;
+  struct kvm_run* const run;
+
+ private:
+  const int fd_;
+  const std::shared_ptr<double[]> counters_;
+  double* const row_;
+};
+
+/** Eventfds of guests' doorbells, each with a number for TypeScript. Used by JavaScript's thread only, but for polling. */
+class Doorbells {
+ public:
+  Doorbells();
+  int fd() const { return epoll_.get(); }
+  /** Both: @throws std::system_error. */
+  void Watch(int fd, int tag);
+  void Unwatch(int fd);
+  /** Empties one that was rung and returns its tag, or -1. */
+  int Take();
+
+ private:
+  OwnedFd epoll_;
+};
+
+/** The vCPUs of a VM and the loop that runs them. All methods are for JavaScript's thread. */
+class Runner {
+ public:
+  explicit Runner(uv_loop_t* loop) : loop_(loop) {}
+  virtual ~Runner() = default;
+
+  /** See runnerCreate() in src/engines/host/addon.ts for these. */
+  virtual int Run(Ns deadline) = 0;
+  virtual void Kick() = 0;
+  virtual bool Pause(Ns limit) = 0;
+  virtual int CompleteExit(size_t vcpu) = 0;
+  /** Kicks and joins. false: a thread is stuck; it keeps what it needs. Nothing may be called afterwards. */
+  virtual bool Stop(Ns limit) = 0;
+  virtual const Vcpu& At(size_t vcpu) const = 0;
+
+  Doorbells& doorbells() { return doorbells_; }
+  const Event& watchdog() const { return watchdog_; }
+  void SetWatchdog(Ns ns) { watchdogNs_ = ns; }
+
+ protected:
+  uv_loop_t* const loop_;
+  Doorbells doorbells_;
+  /** Readable when an inline vCPU is stuck. */
+  Event watchdog_;
+  std::atomic<Ns> watchdogNs_{5000 * kMillisecond};
+};
+
+/** Both: @throws std::system_error when the host refuses a thread or a descriptor. */
+std::unique_ptr<Runner> MakeInlineRunner(uv_loop_t* loop, std::unique_ptr<Vcpu> vcpu);
+std::unique_ptr<Runner> MakeThreadRunner(uv_loop_t* loop, std::vector<std::unique_ptr<Vcpu>> vcpus);
+
+/** Adds the functions that run vCPUs to the addon's exports. */
+void ExportVcpu(Napi::Env env, Napi::Object exports);
+
+}  // namespace tsvisor
