@@ -178,9 +178,12 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
   program
     .command('doctor')
     .description('what this host can do, and what to do about the rest')
+    .option('--build-addon', 'build the Linux addon here, then say what came of it')
+    .option('--verbose', 'also what is as it should be')
     .option('--json', 'as JSON')
-    .action(async () => {
-      exit(await (await import('./doctor.ts')).doctor(out));
+    .action(async ({ buildAddon, verbose }: { readonly buildAddon?: boolean; readonly verbose?: boolean }) => {
+      if (buildAddon) exit(await (await import('./build-addon.ts')).buildAddon(out));
+      else exit(await (await import('./doctor.ts')).doctor(out, verbose));
     });
   return program;
 }

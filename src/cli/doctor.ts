@@ -3,28 +3,25 @@ import { freemem } from 'node:os';
 import { dirname } from 'node:path';
 import { cacheFolder, DEBIAN_ARM64, findImage, isCurrent } from '../images/index.ts';
 import { formatSize, probeHost, VmError, whyNotKvm } from '../vmm/index.ts';
+import { hostFindings } from './doctor-host.ts';
 import { EXIT } from './exit-codes.ts';
+import { type Finding, jsonFinding, printFinding } from './findings.ts';
 import type { Output } from './output.ts';
-
-/** One finding: 'ok', 'note' (works, could be better) or 'bad' (tsvisor cannot run a guest). */
-interface Finding {
-  readonly check: string;
-  readonly status: 'ok' | 'note' | 'bad';
-  readonly text: string;
-  readonly fix?: string | undefined;
-}
 
 /** Free memory below which a default guest (512 MiB) will not be happy. */
 const ENOUGH_MEMORY = 768 * 2 ** 20;
 /** Free disk for an image: packages on their way, kernel, initramfs. */
 const ENOUGH_DISK = 300 * 2 ** 20;
 
-/** `tsvisor doctor`: says what this host can do and how to mend the rest. Never throws; 3 when no guest can run. */
-export async function doctor(out: Output): Promise<number> {
+/**
+ * `tsvisor doctor`: says what this host can do and how to mend the rest. Never throws; 3 when no guest can run.
+ * @param verbose Also what is as it should be.
+ */
+export async function doctor(out: Output, verbose = false): Promise<number> {
   const checks: Readonly<Record<string, () => Finding[] | Promise<Finding[]>>> = {
     node: checkNode,
     engine: checkEngine,
-    kvm: checkHost,
+    kvm: () => hostFindings(probeHost(), verbose),
     memory: checkMemory,
     cache: checkCache,
     image: checkImage,
@@ -38,12 +35,10 @@ export async function doctor(out: Output): Promise<number> {
     }
   }
   const usable = findings.every(f => f.status !== 'bad');
-  if (out.json) process.stdout.write(`${JSON.stringify({ usable, findings }, null, 2)}\n`);
-  else {
-    for (const { check, status, text, fix } of findings) {
-      process.stdout.write(`${status.padEnd(4)}  ${check.padEnd(7)} ${text}\n`);
-      if (fix !== undefined) process.stdout.write(`${''.padEnd(14)}fix: ${fix}\n`);
-    }
+  if (out.json) {
+    process.stdout.write(`${JSON.stringify({ usable, findings: findings.map(jsonFinding) }, null, 2)}\n`);
+  } else {
+    for (const f of findings) process.stdout.write(printFinding(f));
     process.stdout.write(usable ? 'Guests can run here.\n' : 'Guests cannot run here before what is bad is mended.\n');
   }
   return usable ? EXIT.ok : EXIT.host;
@@ -66,19 +61,6 @@ function checkNode(): Finding[] {
 
 function checkEngine(): Finding[] {
   return [{ check: 'engine', status: 'ok', text: `emu: works everywhere; not kvm, because ${whyNotKvm()}` }];
-}
-
-function checkHost(): Finding[] {
-  const { kvm, addon } = probeHost();
-  const version = kvm.apiVersion === undefined ? '' : `, API version ${kvm.apiVersion}`;
-  return [
-    kvm.opens
-      ? { check: 'kvm', status: 'ok', text: `/dev/kvm opens${version} (not used by this version)` }
-      : { check: 'kvm', status: 'note', text: kvm.reason ?? 'not usable', fix: kvm.fix },
-    addon.loaded
-      ? { check: 'addon', status: 'ok', text: 'loaded (not needed by the emulator)' }
-      : { check: 'addon', status: 'note', text: `${addon.reason} (not needed by the emulator)`, fix: addon.fix },
-  ];
 }
 
 function checkMemory(): Finding[] {

@@ -1,2 +1,30 @@
-/** What the host offers, for those above the machine. */
-export { type HostProbe, probeHost } from '../engines/host/probe.ts';
+import { host } from '../engines/host/host.ts';
+import * as engines from '../engines/host/probe.ts';
+import { reportCapabilities } from '../engines/kvm/capabilities.ts';
+import { KvmSystem } from '../engines/kvm/system.ts';
+import { memlockBytes } from './memlock.ts';
+
+export type { Capability } from '../engines/host/probe.ts';
+
+/** What this host offers; every field is a finding, none a failure. */
+export interface HostProbe extends engines.HostProbe {
+  /** Bytes that this process may lock: Infinity without a limit, undefined where that is not known; see memlock.ts. */
+  readonly memlock: number | undefined;
+}
+
+const ARCHITECTURES: Readonly<Record<string, 'x86_64' | 'aarch64'>> = { x64: 'x86_64', arm64: 'aarch64' };
+
+/** Looks at the host, and at what its KVM can do. Never throws. */
+export function probeHost(): HostProbe {
+  const { addon, kvm } = engines.probeHost();
+  const found = { addon, kvm, memlock: memlockBytes() };
+  const arch = ARCHITECTURES[process.arch];
+  if (!addon.loaded || !kvm.opens || kvm.reason !== undefined || arch === undefined) return found;
+  try {
+    using system = new KvmSystem(host());
+    return { ...found, kvm: { ...kvm, capabilities: reportCapabilities(arch, c => system.check(c)) } };
+  } catch (e) {
+    const reason = `/dev/kvm does not say what it can do: ${e instanceof Error ? e.message : e}`;
+    return { ...found, kvm: { ...kvm, reason } };
+  }
+}

@@ -13,7 +13,7 @@ export {
   type PciDeviceSetup,
   type PciDeviceSpec,
 } from '../machine/device-kit.ts';
-export { type HostProbe, probeHost } from '../machine/host.ts';
+export { type Capability, type HostProbe, probeHost } from '../machine/host.ts';
 export type {
   BalloonStatistics,
   ExitReason,

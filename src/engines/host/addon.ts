@@ -37,6 +37,8 @@ export interface Addon {
   madvise(view: ArrayBufferView, offset: number, length: number, advice: MemoryAdvice): void;
   /** Bytes of a page of the host. */
   pageSize(): number;
+  /** Ticks per second of the system counter that guests of KVM share (arm64's CNTFRQ_EL0); 0 on other architectures. */
+  counterHz(): number;
   addressOf(view: ArrayBufferView): HostAddress;
   storeAddress(into: ArrayBufferView, offset: number, address: HostAddress): void;
   releaseAddress(address: HostAddress): void;
@@ -174,11 +176,14 @@ function libc(): Libc | undefined {
   return header.glibcVersionRuntime === undefined ? 'musl' : 'glibc';
 }
 
-/** What scripts/install.mjs left about its attempt. */
-function buildNote(): string | undefined {
+/** What scripts/build-addon.mjs left about the last attempt. */
+function buildNote(): { reason: string; fix: string | undefined } | undefined {
   try {
     const status: unknown = JSON.parse(readFileSync(`${ROOT}/build/addon-status.json`, 'utf8'));
-    return typeof status === 'object' && status !== null && 'reason' in status ? String(status.reason) : undefined;
+    if (typeof status !== 'object' || status === null || !('reason' in status)) return undefined;
+    // Success that left no file: somebody removed it since.
+    if ('built' in status && status.built === true) return undefined;
+    return { reason: String(status.reason), fix: 'fix' in status ? String(status.fix) : undefined };
   } catch {
     // No attempt, or no record of it.
     return undefined;

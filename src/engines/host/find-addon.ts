@@ -9,6 +9,8 @@ export type AddonSource = 'TSVISOR_ADDON' | 'local build' | 'prebuild';
 export interface AddonAttempt {
   readonly source: AddonSource;
   readonly path: string;
+  /** Whether there is such a file. */
+  readonly found: boolean;
   /** Why it is not the addon of this process; undefined for the one that was loaded. */
   readonly problem: string | undefined;
 }
@@ -34,12 +36,12 @@ export interface AddonHost {
   open(path: string): ByteReader | undefined;
   /** What require() gives for an absolute path. */
   load(path: string): unknown;
-  /** What scripts/install.mjs noted about its attempt to build. */
-  buildNote(): string | undefined;
+  /** What scripts/build-addon.mjs noted about the last attempt to build: why it failed, and what would help. */
+  buildNote(): { readonly reason: string; readonly fix: string | undefined } | undefined;
 }
 
 /** What to do where no file fits. */
-const FIX = 'tsvisor doctor --build-addon builds it here';
+const BUILD = 'tsvisor doctor --build-addon';
 
 /**
  * Finds and loads the addon, without help from any install script: package managers refuse those more and more.
@@ -57,7 +59,7 @@ export function findAddon(root: string, version: string, host: AddonHost): Addon
   /** The addon in a file, or undefined; either way it is noted. */
   const attempt = (source: AddonSource, path: string): Addon | undefined => {
     const { addon, problem } = tryFile(path, version, host);
-    attempts.push({ source, path, problem });
+    attempts.push({ source, path, found: problem !== NO_FILE, problem });
     return addon;
   };
 
@@ -77,14 +79,14 @@ export function findAddon(root: string, version: string, host: AddonHost): Addon
 
   const folder = `${root}/prebuilds/${host.platform}-${host.arch}`;
   const names = host.list(folder).filter(f => f.endsWith('.node'));
-  if (names.length === 0) attempts.push({ source: 'prebuild', path: folder, problem: 'there is none' });
+  if (names.length === 0) attempts.push({ source: 'prebuild', path: folder, found: false, problem: NO_FILE });
   const libc = names.length === 0 ? undefined : host.libc();
   const fitting: Prebuild[] = [];
   for (const name of names) {
     const prebuild = parsePrebuildName(name);
     const problem = whyNotPrebuild(prebuild, host, libc);
     if (problem === undefined) fitting.push(prebuild);
-    else attempts.push({ source: 'prebuild', path: `${folder}/${name}`, problem });
+    else attempts.push({ source: 'prebuild', path: `${folder}/${name}`, found: true, problem });
   }
   for (const { name } of fitting.sort((a, b) => b.tags - a.tags)) {
     const addon = attempt('prebuild', `${folder}/${name}`);
@@ -92,12 +94,18 @@ export function findAddon(root: string, version: string, host: AddonHost): Addon
   }
 
   // A file that is there and does not load says more than one that is missing.
-  const broken = attempts.find(a => a.problem !== NO_FILE && a.path !== folder);
-  const reason =
-    broken === undefined
-      ? `the addon is not there: ${host.buildNote() ?? 'no prebuild came with this package, and none was built here'}`
-      : `the addon does not load: ${broken.path}: ${broken.problem}`;
-  return { addon: undefined, attempts, reason, fix: FIX };
+  const broken = attempts.find(a => a.found);
+  if (broken !== undefined) {
+    const reason = `the addon does not load: ${broken.path}: ${broken.problem}`;
+    return { addon: undefined, attempts, reason, fix: `build it for this host: ${BUILD}` };
+  }
+  const note = host.buildNote();
+  return {
+    addon: undefined,
+    attempts,
+    reason: `the addon is not there: ${note?.reason ?? 'no prebuild came with this package, and none was built here'}`,
+    fix: note?.fix === undefined ? `build it here: ${BUILD}` : `${note.fix}, then: ${BUILD}`,
+  };
 }
 
 const NO_FILE = 'there is no such file';
