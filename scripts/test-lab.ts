@@ -47,7 +47,7 @@ async function main(): Promise<number> {
       for (const { id, needs } of cases) say(`${id}  ${JSON.stringify(needs)}`);
       return 0;
     }
-    say(`bundled ${cases.length} cases in ${seconds(performance.now() - started)}`);
+    say(`bundled in ${seconds(performance.now() - started)}`);
     const repeated = cases.flatMap(c => Array.from({ length: repeat }, () => c));
     const reports: LabReport[] = [];
     for (const group of places.flatMap(place => groupCases(place, repeated))) {
@@ -79,5 +79,5 @@ try {
   process.exitCode = await main();
 } catch (e) {
   say(e instanceof Error ? e.message : String(e));
-  process.exitCode = 1;
+  process.exitCode = (e as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') ? 2 : 1;
 }
