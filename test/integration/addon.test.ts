@@ -1,13 +1,14 @@
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { afterAll, expect, test } from 'vitest';
 import { loadAddon } from '../../src/engines/host/addon.ts';
+import { elfMachine, libcOf, MACHINES } from '../../src/engines/host/elf.ts';
 import { host } from '../../src/engines/host/host.ts';
 import { probeHost } from '../../src/engines/host/probe.ts';
 
 // The native file-descriptor layer, where `npm install` could build it.
 
-const { addon, reason } = loadAddon();
+const { addon, reason, attempts } = loadAddon();
 if (addon === undefined) console.log(`skipped: ${reason}`);
 const withAddon = test.skipIf(addon === undefined);
 
@@ -36,6 +37,23 @@ test('the probe never throws and explains what is missing', () => {
   const p = probeHost();
   expect(p.addon.loaded).toBe(addon !== undefined);
   expect(p.kvm.opens || p.kvm.reason !== undefined).toBe(true);
+});
+
+test.skipIf(process.platform !== 'linux')(
+  "Node's own executable: its machine, and the C library that its report names",
+  () => {
+    const bytes = readFileSync(process.execPath);
+    const file = (offset: number, length: number) => bytes.subarray(offset, offset + length);
+    expect(elfMachine(file)).toBe(MACHINES[process.arch]);
+    const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+    expect(libcOf(file)).toBe(header.glibcVersionRuntime === undefined ? 'musl' : 'glibc');
+  },
+);
+
+withAddon('it is of this version, and says what Node-API it needs', () => {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  expect(host()).toMatchObject({ version, napi: 8 });
+  expect(probeHost().addon).toMatchObject({ version, napi: 8, fatal: false });
 });
 
 withAddon('an eventfd carries 64-bit numbers', () => {
@@ -122,7 +140,7 @@ withAddon('prlimit reads and sets', () => {
 withAddon('Workers load it too, at the same time', async () => {
   const script = `
     const { parentPort } = require('node:worker_threads');
-    const a = require(${JSON.stringify(new URL('../../build/Release/tsvisor.node', import.meta.url).pathname)});
+    const a = require(${JSON.stringify(attempts.at(-1)?.path)});
     const fd = a.eventfd(5, 0);
     parentPort.postMessage(a.eventfdRead(fd));
     a.close(fd);`;
