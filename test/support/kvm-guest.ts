@@ -72,6 +72,7 @@ const KVM_EXIT_MMIO = 6;
 /** A VM with a vCPU for each program, and the runner of its vCPUs. */
 export class KvmGuest implements Disposable {
   readonly addon: Addon;
+  readonly programs: readonly Uint8Array[];
   readonly runner: VcpuRunner;
   /** Rows of 8; see runnerCounters(). */
   readonly counters: Float64Array;
@@ -85,6 +86,7 @@ export class KvmGuest implements Disposable {
   /** @param programs one for each vCPU. @throws what an ioctl throws. */
   constructor(addon: Addon, programs: readonly Uint8Array[], threads: boolean) {
     this.addon = addon;
+    this.programs = programs;
     const kvm = addon.open('/dev/kvm', O_RDWR);
     this.vm = addon.ioctl(kvm, KVM_CREATE_VM, 0);
     const memory = new Uint8Array(addon.mmap(MEMORY, PROT_READ_WRITE, MAP_SHARED_ANONYMOUS, -1, 0));
@@ -95,7 +97,7 @@ export class KvmGuest implements Disposable {
     addon.ioctl(this.vm, KVM_SET_USER_MEMORY_REGION, region);
     this.vcpus = programs.map((program, n) => {
       const vcpu = addon.ioctl(this.vm, KVM_CREATE_VCPU, n);
-      const at = PROGRAM * (n + 1);
+      const at = this.entry(n);
       memory.set(program, at);
       const sregs = new DataView(new ArrayBuffer(kvm_sregs.sizeof));
       addon.ioctl(vcpu, KVM_GET_SREGS, sregs);
@@ -114,6 +116,11 @@ export class KvmGuest implements Disposable {
     this.runner = addon.runnerCreate(this.vcpus, mapSize, threads);
     this.counters = addon.runnerCounters(this.runner);
     this.states = programs.map((_, n) => new DataView(addon.runnerState(this.runner, n)));
+  }
+
+  /** Where a vCPU's program begins. */
+  entry(vcpu: number): number {
+    return PROGRAM * (vcpu + 1);
   }
 
   run(limitNs: number): number {
