@@ -240,6 +240,15 @@ Napi::Value PageSize(Info info) {
   return Napi::Number::New(info.Env(), static_cast<double>(::sysconf(_SC_PAGESIZE)));
 }
 
+/** counterHz() => ticks per second of the system counter, which guests share (CNTFRQ_EL0); 0 where there is none. */
+Napi::Value CounterHz(Info info) {
+  uint64_t hz = 0;
+#ifdef __aarch64__
+  asm("mrs %0, cntfrq_el0" : "=r"(hz));
+#endif
+  return Napi::Number::New(info.Env(), static_cast<double>(hz));
+}
+
 /** A host address with the buffer that it points into, kept alive. */
 struct Address {
   Napi::Reference<Napi::Value> buffer;
@@ -319,6 +328,7 @@ void ExportFd(Napi::Env env, Napi::Object exports) {
   add("mmap", Mmap);
   add("madvise", Madvise);
   add("pageSize", PageSize);
+  add("counterHz", CounterHz);
   add("addressOf", AddressOf);
   add("storeAddress", StoreAddress);
   add("releaseAddress", ReleaseAddress);

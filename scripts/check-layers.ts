@@ -14,7 +14,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'engines/emu/a64/core': [],
   'engines/emu': ['engines/emu/a64/core', 'engines/engine.ts', ...ENGINE_SET],
   'engines/host': ['engines/engine.ts', 'util'],
-  'engines/kvm': ['engines/host', 'engines/engine.ts', 'pci/bar.ts', ...ENGINE_SET],
+  'engines/kvm': ['engines/host', 'engines/engine.ts', ...ENGINE_SET],
   'engines/engine.ts': ENGINE_SET,
   util: [],
   memory: ['util'],

@@ -16,6 +16,8 @@ const CODES: Readonly<Record<ErrorCode, number>> = {
   ERR_MEMORY_TOO_LARGE: EXIT.usage,
   ERR_DOES_NOT_FIT: EXIT.usage,
   ERR_ENGINE_UNAVAILABLE: EXIT.host,
+  ERR_VCPU_STUCK: 4,
+  ERR_VCPU_FAILED: 4,
   ERR_HOST_CALL: EXIT.host,
   ERR_CACHE_CORRUPT: EXIT.host,
   ERR_DISK_FULL: EXIT.host,

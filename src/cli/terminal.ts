@@ -115,7 +115,8 @@ export class Terminal {
               `${i.name ?? 'virtual machine'}: ${i.machine} on engine ${i.engine} (${i.engineReason}), ${formatSize(i.memoryBytes)}`,
               ...i.vcpus.map(
                 c =>
-                  `vCPU ${c.id}: ${c.state}, pc 0x${c.pc.toString(16)}, ${c.instructions.toLocaleString('en')} instructions`,
+                  `vCPU ${c.id}: ${c.state}, pc 0x${c.pc.toString(16)}` +
+                  (c.instructions === undefined ? '' : `, ${c.instructions.toLocaleString('en')} instructions`),
               ),
               `guest time ${(i.timeNs / 1e9).toFixed(3)} s`,
             ]),

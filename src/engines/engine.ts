@@ -100,6 +100,8 @@ export interface WriteTracker extends DirtySource {
 
 /** One of the two ways to run guests. */
 export interface Engine extends AsyncDisposable {
+  /** Any thread that stores 1 into element 0 ends the running step() soon; undefined where an event of the loop does. */
+  readonly kickWord?: Int32Array | undefined;
   readonly kind: EngineKind;
   readonly arch: Architecture;
   readonly memory: GuestMemory;

@@ -40,9 +40,9 @@ export const ARM_VIRT = {
  */
 export const HOTPLUG_ALIGNMENT = 128 * 2 ** 20;
 
-/** Where `size` bytes of memory that is plugged later go: behind `ramBytes` of RAM, and in no device tree. */
-export function hotplugRange(ramBytes: number, size: number): AddressRange {
-  return { base: ARM_VIRT.ram.base + Math.ceil(ramBytes / HOTPLUG_ALIGNMENT) * HOTPLUG_ALIGNMENT, size };
+/** Where `size` bytes of memory that is plugged later go: behind the end of RAM, and in no description of the machine. */
+export function hotplugRange(ramEnd: Gpa, size: number): AddressRange {
+  return { base: Math.ceil(ramEnd / HOTPLUG_ALIGNMENT) * HOTPLUG_ALIGNMENT, size };
 }
 
 /** Shared peripheral interrupts of arm-virt, counted from 0 (INTID 32). */

@@ -7,6 +7,8 @@ export interface ArmVirtTree {
   readonly cpus: number;
   readonly ramBytes: number;
   readonly gic: 3 | 2;
+  /** Whether the CPUs have performance counters; default true. */
+  readonly pmu?: boolean | undefined;
   /** The kernel's command line. */
   readonly params: string;
   readonly initrd?: { readonly start: number; readonly end: number } | undefined;
@@ -77,7 +79,8 @@ export function armVirtTree(tree: ArmVirtTree): Uint8Array {
     .string('compatible', 'arm,armv8-timer')
     .empty('always-on')
     .u32('interrupts', ...TIMER_PPIS.flatMap(ppi => [PPI, ppi, ppiFlags]));
-  root.child('pmu').string('compatible', 'arm,armv8-pmuv3').u32('interrupts', PPI, PMU_PPI, ppiFlags);
+  if (tree.pmu !== false)
+    root.child('pmu').string('compatible', 'arm,armv8-pmuv3').u32('interrupts', PPI, PMU_PPI, ppiFlags);
 
   const clock = root
     .child('apb-pclk')

@@ -1,9 +1,24 @@
 import { warmUpCore } from '../engines/emu/a64/core-instance.ts';
-import { ArmVirt } from './arm-virt.ts';
-import type { CreateMachine } from './machine.ts';
+import { VmError } from '../util/errors.ts';
+import type { MakeBoard } from './board.ts';
+import { GuestMachine } from './guest-machine.ts';
+import type { CreateMachine, MachineConfig } from './machine.ts';
 
 /** Builds the machine that a configuration names. See {@link CreateMachine}. */
-export const createMachine: CreateMachine = (config, events) => ArmVirt.create(config, events);
+export const createMachine: CreateMachine = async (config, events) =>
+  await GuestMachine.create(config, events, await boardOf(config));
+
+/** The board and the engine of a configuration. What is not used is not loaded. */
+async function boardOf({ machine, engine }: MachineConfig): Promise<MakeBoard> {
+  if (machine !== 'arm-virt') throw new VmError('ERR_INTERNAL', `there is no board ${machine} yet`);
+  const { ArmVirt } = await import('./arm-virt.ts');
+  if (engine === 'kvm') {
+    const { KvmArmCpus } = await import('./arm-cpus-kvm.ts');
+    return context => new ArmVirt(context, (c, hotplug) => new KvmArmCpus(c, hotplug));
+  }
+  const { EmulatedArmCpus } = await import('./arm-cpus-emu.ts');
+  return context => new ArmVirt(context, (c, hotplug) => new EmulatedArmCpus(c, hotplug));
+}
 
 /** What can be done before the configuration is known. */
 export const prepare: () => void = warmUpCore;

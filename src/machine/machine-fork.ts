@@ -11,8 +11,8 @@ export interface MachineState {
   readonly nowNs: number;
   readonly engine: unknown;
   readonly interrupts: unknown;
-  readonly uart: unknown;
-  readonly rtc: unknown;
+  /** The board's own devices. */
+  readonly board: unknown;
   /** Of the device for memory hot-plug: rings of others may be in what it has plugged. */
   readonly hotplug: unknown;
   /** How far the sources of randomness are, which with the virtual clock go on as the parent's do. */

@@ -108,10 +108,13 @@ export interface ForkedMachine {
   readonly state: MachineState;
 }
 
+/** The boards that there are. */
+export type MachineName = 'arm-virt' | 'x86-pc';
+
 /** A machine's configuration after every default and every `auto` has been resolved. */
 export interface MachineConfig {
-  readonly machine: 'arm-virt';
-  readonly engine: 'emu';
+  readonly machine: MachineName;
+  readonly engine: 'emu' | 'kvm';
   /** A kernel in any format that the loader knows; undefined starts the machine with nothing loaded. */
   readonly kernel: Uint8Array | undefined;
   /** Path or contents of what is in bank 0 of the flash. Without a kernel the machine starts there. */
@@ -126,7 +129,7 @@ export interface MachineConfig {
   readonly cpus: number;
   /** 'virtual' takes all time from the instruction count: two runs with the same input are bit-identical. */
   readonly clock: 'host' | 'virtual';
-  /** Version of the Generic Interrupt Controller. */
+  /** Version of the Generic Interrupt Controller; arm-virt only. */
   readonly gic: 3 | 2;
   /** Seed of everything random that the guest can see; without it the host's entropy is used. */
   readonly seed?: number;
@@ -142,6 +145,8 @@ export interface MachineConfig {
   readonly pciHost?: 'ecam' | 'cam';
   /** For a machine that restore() makes another's: what its clock shows, ns. It starts with nothing loaded. */
   readonly startNs?: number;
+  /** x86-pc: whether guests see that their TSC is invariant (specification of ptp, X86-1). Default false. */
+  readonly invariantTsc?: boolean;
   /** Bytes that devices may pin long-term; left out: as many as there are. */
   readonly pinLimitBytes?: number;
 }
@@ -186,24 +191,25 @@ export type MachineReport =
 export interface VcpuInfo {
   readonly id: number;
   readonly state: 'on' | 'off' | 'idle';
-  /** Instructions retired. */
-  readonly instructions: number;
+  /** Instructions retired; undefined where nobody counts them (KVM). */
+  readonly instructions: number | undefined;
   readonly pc: number;
 }
 
 /** A snapshot of a machine's vital signs. */
 export interface MachineInfo {
-  readonly machine: 'arm-virt';
+  readonly machine: MachineName;
   readonly engine: 'emu' | 'kvm';
   readonly memoryBytes: number;
   readonly clock: 'host' | 'virtual';
-  readonly gic: 3 | 2;
+  /** Version of the interrupt controller; arm-virt only. */
+  readonly gic: 3 | 2 | undefined;
   /** Ticks per second of the guest's system counter. */
   readonly counterHz: number;
   /** Nanoseconds that the guest's counter has run. */
   readonly timeNs: number;
-  /** Instructions retired by all vCPUs. */
-  readonly instructions: number;
+  /** Instructions retired by all vCPUs; undefined where nobody counts them (KVM). */
+  readonly instructions: number | undefined;
   readonly vcpus: readonly VcpuInfo[];
 }
 
@@ -288,7 +294,7 @@ export interface Machine {
   /** Writes out and closes what the devices have open on the host; the machine has ended. */
   close(): Promise<void>;
   /** A word in shared memory; any thread that stores 1 into element 0 ends the running step soon. */
-  readonly kickWord?: Int32Array;
+  readonly kickWord?: Int32Array | undefined;
 }
 
 /**

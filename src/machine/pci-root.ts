@@ -3,6 +3,7 @@ import type { AddressBus } from '../bus/types.ts';
 import type { InterruptController } from '../irq/types.ts';
 import type { PinTable } from '../memory/pin-table.ts';
 import type { MemorySlots } from '../memory/types.ts';
+import type { DoorbellEvents } from '../pci/bar.ts';
 import { BarMapper } from '../pci/bar-mapper.ts';
 import { PciBridge } from '../pci/bridge.ts';
 import { PciFunction } from '../pci/function.ts';
@@ -10,19 +11,26 @@ import { intxWire, PciHost } from '../pci/host.ts';
 import { type PciFunctionInfo, reportFunctions } from '../pci/report.ts';
 import { PciRootPort } from '../pci/root-port.ts';
 import { PciSlots } from '../pci/slots.ts';
-import { ARM_VIRT, ARM_VIRT_SPI } from './address-map.ts';
+import type { AddressRange } from './address-map.ts';
 import type { PciPin } from './arm-virt-fdt.ts';
 import type { MachineEvents } from './machine.ts';
 
-/** What arm-virt connects its host bridge to. */
+/** What a board connects its host bridge to. */
 export interface PciRootOptions {
   readonly bus: AddressBus;
   readonly pins: PinTable;
   readonly slots: MemorySlots;
   readonly interrupts: InterruptController;
   readonly events: MachineEvents;
-  /** Access to configuration space. */
-  readonly access: 'ecam' | 'cam';
+  /** Doorbells without an exit, where the engine has them. */
+  readonly doorbells?: DoorbellEvents | undefined;
+  /** Where memory BARs may be, and the ports for I/O BARs. */
+  readonly memoryWindows: readonly AddressRange[];
+  readonly ioWindow: AddressRange;
+  /** Interrupt line of INTA; INTB to INTD are the next three. */
+  readonly intx: number;
+  /** The bus of I/O BARs; left out: one of its own, which the board connects. */
+  readonly ports?: AddressBus | undefined;
   /** Number of hot-plug slots. */
   readonly pciSlots: number;
   /** Report sizing, moves and decode changes to {@link MachineEvents.trace}. */
@@ -32,41 +40,39 @@ export interface PciRootOptions {
 /** Red Hat's numbers for the host bridge of a generic PCIe root complex, as QEMU's virt board has it. */
 const HOST_BRIDGE = { vendorId: 0x1b36, deviceId: 0x0008, classCode: 0x06_0000 } as const;
 
-/** The PCI Express host bridge of arm-virt with its windows: configuration space, two of memory, one of ports. */
+/** The PCI Express host bridge of a board. The board maps configuration space and, where it has none, a window for ports. */
 export class PciRoot {
   readonly host: PciHost;
+  /** The bus of I/O BARs. */
+  readonly io: AddressBus;
   readonly slots: PciSlots;
   readonly #mapper: BarMapper;
 
-  constructor({ bus, pins, slots, interrupts, events, access, pciSlots, trace }: PciRootOptions) {
-    const io = createAddressBus();
-    const { pciEcam, pciIo, pciMem32, pciMem64 } = ARM_VIRT;
+  readonly #intx: number;
+
+  constructor(o: PciRootOptions) {
+    const { bus, pins, slots, interrupts, events, pciSlots, trace } = o;
+    this.io = o.ports ?? createAddressBus();
+    this.#intx = o.intx;
     this.#mapper = new BarMapper({
       memory: bus,
-      io,
+      io: this.io,
       slots,
+      doorbells: o.doorbells,
       apertures: [
-        { space: 'memory', ...pciMem32 },
-        { space: 'memory', ...pciMem64 },
-        { space: 'io', base: 0, size: pciIo.size },
+        ...o.memoryWindows.map(w => ({ space: 'memory' as const, base: w.base, size: w.size })),
+        { space: 'io', base: o.ioWindow.base, size: o.ioWindow.size },
       ],
       onMove: move => events.report?.({ type: 'bar-moved', ...move }),
       log: line => events.log(line),
     });
-    const line = (n: number) => interrupts.line(ARM_VIRT_SPI.pciIntx + n);
+    const line = (n: number) => interrupts.line(o.intx + n);
     this.host = new PciHost({
       mapper: this.#mapper,
       pins,
       interrupts,
       intx: [line(0), line(1), line(2), line(3)],
       ...(trace ? { trace: (text: string) => events.trace?.(text) } : {}),
-    });
-    if (access === 'ecam') bus.map(pciEcam.base, pciEcam.size, this.host.ecam);
-    else bus.map(pciEcam.base, pciEcam.size / 16, this.host.cam);
-    bus.map(pciIo.base, pciIo.size, {
-      name: 'PCI I/O window',
-      read: (offset, size) => io.read(offset, size),
-      write: (offset, size, value) => io.write(offset, size, value),
     });
     this.host.add(new PciFunction({ name: 'host-bridge', ...HOST_BRIDGE }), { device: 0 });
     const ports = Array.from({ length: pciSlots }, (_, n) => new PciRootPort({ slot: n + 1, host: this.host }));
@@ -83,7 +89,7 @@ export class PciRoot {
       const first = f.interruptPin === 0 ? [] : [f.interruptPin];
       for (const pin of f instanceof PciBridge ? [1, 2, 3, 4] : first) {
         const wire = f instanceof PciBridge ? (device + pin - 1) & 3 : intxWire(f);
-        pins.set(`${device}.${pin}`, { device, pin, spi: ARM_VIRT_SPI.pciIntx + wire });
+        pins.set(`${device}.${pin}`, { device, pin, spi: this.#intx + wire });
       }
     }
     return [...pins.values()];

@@ -1,4 +1,6 @@
+import type { Doorbell } from '../bus/doorbell.ts';
 import type { BusDevice } from '../bus/types.ts';
+
 import type { DeviceMemory } from '../memory/types.ts';
 import { VmError } from '../util/errors.ts';
 import type { ConfigSpace } from './config-space.ts';
@@ -15,6 +17,8 @@ import {
   ROM_ADDRESS,
   ROM_ENABLE,
 } from './regs.ts';
+
+export type { Doorbell, DoorbellEvents } from '../bus/doorbell.ts';
 
 /** Which register: Base Address 0 to 5, or the Expansion ROM Base Address. */
 export type BarIndex = 0 | 1 | 2 | 3 | 4 | 5 | 'rom';
@@ -34,23 +38,6 @@ export interface BarSpec {
   readonly memory?: DeviceMemory | undefined;
   /** Writes that an engine may deliver without an exit (KVM's ioeventfd); they move with the BAR (BAR-17). */
   readonly doorbells?: readonly Doorbell[] | undefined;
-}
-
-/** A register whose write is an event. */
-export interface Doorbell {
-  /** Offset in the BAR, bytes. */
-  readonly offset: number;
-  /** Width of the write, bytes. */
-  readonly size: 1 | 2 | 4;
-  /** Only writes of this value; undefined: any. */
-  readonly value?: number;
-  ring(): void;
-}
-
-/** What an engine offers for doorbells. Without it, or when it declines, the write reaches the BAR's device. */
-export interface DoorbellEvents {
-  /** Delivers writes at guest-physical or port `address` to the doorbell until disposed; undefined: not possible. */
-  register(space: 'memory' | 'io', address: number, doorbell: Doorbell): Disposable | undefined;
 }
 
 /** Where a BAR is live: what decode() reads out of the configuration bytes. */

@@ -1,7 +1,7 @@
 // Runs one benchmark program on the emulated engine in this process and prints one line of JSON: what the guest printed,
 // instructions retired and the time that took. A process of its own for each run, so that none profits from another.
 import { readFileSync } from 'node:fs';
-import { ArmVirt } from '../../src/machine/arm-virt.ts';
+import { createMachine } from '../../src/machine/create.ts';
 
 /** What this program prints. */
 export interface GuestRun {
@@ -14,7 +14,7 @@ export interface GuestRun {
 const [image, params = ''] = process.argv.slice(2);
 let console_ = '';
 let reason = '';
-const machine = await ArmVirt.create(
+const machine = await createMachine(
   {
     machine: 'arm-virt',
     engine: 'emu',
@@ -46,7 +46,7 @@ while (machine.step() !== 'stopped') {
 const run: GuestRun = {
   console: console_,
   reason,
-  instructions: machine.info().instructions,
+  instructions: machine.info().instructions ?? 0,
   wallMs: performance.now() - start,
 };
 process.stdout.write(`${JSON.stringify(run)}\n`);

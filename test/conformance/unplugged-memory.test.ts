@@ -130,6 +130,9 @@ describe('memory hot-unplug: the engine', () => {
           return 0x77n;
         },
         mmioWrite: (_cpu, address) => void accesses.push(`write ${((address - RAM_BASE) / BLOCK).toFixed(1)}`),
+        portIn: () => 0,
+        portOut: () => undefined,
+        system: () => undefined,
         hypercall: () => engine.stop(),
         failed: () => undefined,
       },

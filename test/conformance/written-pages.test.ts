@@ -7,7 +7,9 @@ import { DATA as VECTOR_DATA } from '../../scripts/vectors/record.ts';
 import * as L from '../../src/engines/emu/a64/core/layout.ts';
 import { CoreWriteTracker } from '../../src/engines/emu/a64/write-tracker.ts';
 import { embeddedGuest } from '../../src/images/embedded-guest.ts';
-import { ArmVirt } from '../../src/machine/arm-virt.ts';
+import type { EmulatedArmCpus } from '../../src/machine/arm-cpus-emu.ts';
+import { createMachine } from '../../src/machine/create.ts';
+import type { GuestMachine } from '../../src/machine/guest-machine.ts';
 import { CoreHarness, compare } from './harness.ts';
 import { CODE, DATA, Guest, PAGE, RAM_BASE, RAM_SIZE, STOP, USER_CODE } from './system-guest.ts';
 
@@ -493,7 +495,7 @@ describe('a guest cannot tell', () => {
     const run = async (track: boolean) => {
       let text = '';
       let pages = 0;
-      const machine = await ArmVirt.create(
+      const machine = await createMachine(
         {
           machine: 'arm-virt',
           engine: 'emu',
@@ -517,7 +519,7 @@ describe('a guest cannot tell', () => {
           log: () => undefined,
         },
       );
-      const { writeTracker } = machine.engine;
+      const { writeTracker } = (machine as GuestMachine).board.engine as EmulatedArmCpus['engine'];
       if (track) writeTracker.start();
       for (let steps = 0; steps < 2000; steps++) {
         const protection = track ? writeTracker.protect(() => pages++) : undefined;

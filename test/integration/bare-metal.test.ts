@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { assembleGuest, guestModule } from '../../scripts/gen-embedded-guest.ts';
 import { identifyKernel } from '../../src/firmware/kernel.ts';
 import { embeddedGuest } from '../../src/images/embedded-guest.ts';
-import { ArmVirt } from '../../src/machine/arm-virt.ts';
+import { createMachine } from '../../src/machine/create.ts';
 import type { MachineConfig } from '../../src/machine/machine.ts';
 
 const QEMU = 'qemu-system-aarch64';
@@ -19,7 +19,7 @@ async function run(options: Pick<MachineConfig, 'cpus' | 'gic' | 'clock'> & { re
   let text = '';
   let reason: string | undefined;
   const log: string[] = [];
-  const machine = await ArmVirt.create(
+  const machine = await createMachine(
     {
       machine: 'arm-virt',
       engine: 'emu',

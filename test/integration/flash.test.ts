@@ -7,7 +7,8 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { assemble } from '../../scripts/asm/assemble.ts';
 import { FlashFile, type FlashFileOptions } from '../../src/backends/flash/flash-file.ts';
-import { ArmVirt } from '../../src/machine/arm-virt.ts';
+import { createMachine } from '../../src/machine/create.ts';
+import type { GuestMachine } from '../../src/machine/guest-machine.ts';
 import type { MachineConfig } from '../../src/machine/machine.ts';
 import { AAVMF_VARS, bootUefiShell, hasUefi } from '../support/uefi.ts';
 
@@ -240,7 +241,7 @@ describe('a machine with firmware', () => {
   async function boot(options: Partial<MachineConfig>) {
     let reason: string | undefined;
     const log: string[] = [];
-    const machine = await ArmVirt.create(
+    const machine = await createMachine(
       {
         machine: 'arm-virt',
         engine: 'emu',
@@ -267,7 +268,7 @@ describe('a machine with firmware', () => {
     );
     const run = () => {
       for (let steps = 0; steps < 100 && machine.step() !== 'stopped'; steps++);
-      const { memory } = machine.engine;
+      const { memory } = (machine as GuestMachine).board.engine;
       return {
         reason,
         log,

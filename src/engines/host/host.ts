@@ -25,6 +25,7 @@ export function host(): Addon {
     mmap: (length, prot, flags, fd, offset) => named(() => addon.mmap(length, prot, flags, fd, offset)),
     madvise: (view, offset, length, advice) => named(() => addon.madvise(view, offset, length, advice), advice),
     pageSize: () => named(() => addon.pageSize()),
+    counterHz: () => named(() => addon.counterHz()),
     addressOf: view => named(() => addon.addressOf(view)),
     storeAddress: (into, offset, address) => named(() => addon.storeAddress(into, offset, address)),
     releaseAddress: address => named(() => addon.releaseAddress(address)),

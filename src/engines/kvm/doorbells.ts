@@ -1,4 +1,4 @@
-import type { Doorbell, DoorbellEvents } from '../../pci/bar.ts';
+import type { Doorbell, DoorbellEvents } from '../../bus/doorbell.ts';
 import { errnoOf } from './system.ts';
 import type { IoEvent, KvmVm } from './vm.ts';
 

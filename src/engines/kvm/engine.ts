@@ -1,7 +1,7 @@
+import type { DoorbellEvents } from '../../bus/doorbell.ts';
 import { createGuestMemory } from '../../memory/guest-memory.ts';
 import type { PlugListener } from '../../memory/pin-types.ts';
 import type { Gpa, GuestMemory, MemorySlots, Region } from '../../memory/types.ts';
-import type { DoorbellEvents } from '../../pci/bar.ts';
 import type { DrivenClock } from '../../time/types.ts';
 import { VmError } from '../../util/errors.ts';
 import { hex } from '../../util/hex.ts';

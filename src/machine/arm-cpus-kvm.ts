@@ -1,0 +1,80 @@
+import type { AddressBus } from '../bus/types.ts';
+import { V2mFrame } from '../engines/emu/gic/v2m.ts';
+import type { VcpuBoot } from '../engines/engine.ts';
+import { host } from '../engines/host/host.ts';
+import { hostMemory } from '../engines/host/host-memory.ts';
+import { Arm64Architecture } from '../engines/kvm/arm64/architecture.ts';
+import { KvmEngine } from '../engines/kvm/engine.ts';
+import { guestRam } from '../engines/kvm/guest-ram.ts';
+import { KvmSystem } from '../engines/kvm/system.ts';
+import { KvmVm } from '../engines/kvm/vm.ts';
+import { createHostClock } from '../time/host-clock.ts';
+import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
+import type { ArmCpus } from './arm-cpus.ts';
+import type { BoardContext } from './board.ts';
+
+/** First INTID of the shared peripheral interrupts. */
+const FIRST_SPI = 32;
+/** Offset of a PL011's data register, whose writes may wait, and its width. */
+const UARTDR = { offset: 0, size: 4 };
+
+/** arm-virt on KVM: interrupt controller, timers, PSCI and the other calls of the SMCCC are the kernel's. */
+export class KvmArmCpus implements ArmCpus {
+  readonly engine: KvmEngine;
+  readonly interrupts: Arm64Architecture;
+  readonly #context: BoardContext;
+
+  /** @throws VmError ERR_ENGINE_UNAVAILABLE. */
+  constructor(context: BoardContext, hotplug: AddressRange | undefined) {
+    this.#context = context;
+    const { config } = context;
+    const { gicd, gicc, gicr, its, gicv2m } = ARM_VIRT;
+    this.interrupts = new Arm64Architecture({
+      cpus: config.cpus,
+      gic: config.gic,
+      spis: ARM_VIRT_SPIS,
+      gicd: gicd.base,
+      gicc: gicc.base,
+      gicr: gicr.base,
+      its: its.base,
+      gicv2m: { address: gicv2m.base, base: ARM_VIRT_SPI.v2m + FIRST_SPI, count: ARM_VIRT_SPI.v2mCount },
+    });
+    const addon = host();
+    this.engine = new KvmEngine({
+      vm: new KvmVm(new KvmSystem(addon), this.interrupts.vmType),
+      architecture: this.interrupts,
+      ram: guestRam(ARM_VIRT.ram.base, config.memoryBytes),
+      hotplug: hotplug && guestRam(hotplug.base, hotplug.size)[0],
+      hostMemory: hostMemory(),
+      clock: createHostClock(undefined, config.startNs),
+      counterHz: addon.counterHz(),
+    });
+  }
+
+  get pmu(): boolean {
+    return this.interrupts.pmu;
+  }
+
+  connect(bus: AddressBus): void {
+    const { gicv2m, pl011 } = ARM_VIRT;
+    if (this.#context.config.gic === 2) {
+      const { v2m, v2mCount } = ARM_VIRT_SPI;
+      const frame = new V2mFrame(v2m + FIRST_SPI, v2mCount, intid => this.interrupts.pulse(intid));
+      bus.map(gicv2m.base, gicv2m.size, frame);
+    }
+    this.engine.coalesce('memory', pl011.base + UARTDR.offset, UARTDR.size);
+    this.engine.attach(this.#context.sink());
+  }
+
+  start(boot: VcpuBoot): void {
+    this.interrupts.bootCpu.start(boot);
+  }
+
+  hypercall(): void {
+    // The kernel answers them all.
+  }
+
+  vcpu(id: number): { instructions: undefined; pc: number } {
+    return { instructions: undefined, pc: Number(this.engine.cpu(id).pc) };
+  }
+}
