@@ -327,7 +327,7 @@ function resolveHotplug(option: string | number | undefined, memory: number): Me
       details: { hotplug: size },
     });
   }
-  const { base } = hotplugRange(memory, size);
+  const { base } = hotplugRange(ARM_VIRT.ram.base + memory, size);
   const all = base + size - ARM_VIRT.ram.base;
   if (all > MAX_EMULATED_RAM) {
     const room = Math.floor((MAX_EMULATED_RAM - (all - size)) / HOTPLUG_ALIGNMENT) * HOTPLUG_ALIGNMENT;
