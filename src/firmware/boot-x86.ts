@@ -143,7 +143,7 @@ export function planX86(boot: X86Boot): X86Plan {
   const told = { commandLine, initrd, acpiRsdp: boot.acpiRsdp, memoryMap };
   let [rsi, rbx] = [0, 0];
   if (kernel.format === 'bzImage' || kernel.format === 'vmlinux') {
-    const seed = boot.seed && makeRngSeed(boot.seed);
+    const seed = boot.seed?.length ? makeRngSeed(boot.seed) : undefined;
     const setupData = seed ? low('the seed', seed.length, UNIT, () => seed) : 0;
     const header = kernel.format === 'bzImage' ? kernel.header : undefined;
     const params = makeBootParams({ ...told, header, loadAddress, setupData });
@@ -194,10 +194,14 @@ function programParts(boot: X86Boot, image: Uint8Array, usable: readonly Range[]
 function initrdPart(boot: X86Boot, free: readonly Range[], code: readonly Range[]): Part | undefined {
   const { kernel, initrd } = boot;
   if (!initrd || initrd.length === 0) return undefined;
-  const max = kernel.format === 'bzImage' ? kernel.header.initrdAddrMax : INITRD_ADDR_MAX;
-  const start = highestPlace(without(free, [LOW_MEMORY]), initrd.length, PAGE, Math.min(max + 1, FOUR_GIB));
+  const start = highestPlace(without(free, [LOW_MEMORY]), initrd.length, PAGE, initrdLimit(kernel));
   if (start === undefined) throw tooSmall(boot, code);
   return { what: 'the initrd', start, end: start + initrd.length, data: initrd };
+}
+
+/** What the initrd must lie below. */
+function initrdLimit(kernel: LoadedX86Kernel): Gpa {
+  return 1 + (kernel.format === 'bzImage' ? kernel.header.initrdAddrMax : INITRD_ADDR_MAX);
 }
 
 /** UTF-8, with a zero behind it. */
@@ -273,9 +277,10 @@ function tooSmall(boot: X86Boot, code: readonly Range[]): VmError {
   const needed = Math.max(...code.map(r => r.end)) + initrd + MIB;
   const sizes = `the kernel (${mib(kernel)}) and the initrd (${mib(initrd)})`;
   const details = { ramSize, kernel, initrd, needed };
-  if (hasHighRam(boot) || needed > FOUR_GIB || initrd > INITRD_ADDR_MAX) {
-    return new VmError('ERR_DOES_NOT_FIT', `${sizes} do not fit below 4 GiB`, {
-      hint: 'Use a smaller initrd.',
+  const limit = initrd > 0 ? initrdLimit(boot.kernel) : FOUR_GIB;
+  if (hasHighRam(boot) || needed > limit) {
+    return new VmError('ERR_DOES_NOT_FIT', `${sizes} do not fit below ${mib(limit)}`, {
+      hint: initrd > 0 ? 'Use a smaller initrd.' : 'Use a kernel for an address in RAM.',
       details,
     });
   }
