@@ -1,18 +1,20 @@
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { placeArm64 } from '../../src/firmware/boot-arm64.ts';
+import { placeX86 } from '../../src/firmware/boot-x86.ts';
 import { createCpio, readCpio, S_IFREG } from '../../src/firmware/cpio.ts';
 import { unzstd } from '../../src/firmware/decompress.ts';
-import { readElfSegments } from '../../src/firmware/elf.ts';
+import { readElfNotes, readElfSegments } from '../../src/firmware/elf.ts';
 import { loadKernel } from '../../src/firmware/kernel.ts';
 import { readModuleInfo } from '../../src/firmware/kernel-module.ts';
+import { isX86Kernel, loadX86Kernel } from '../../src/firmware/x86-kernel.ts';
 import { readAr, readDeb, unxz } from '../../src/images/deb.ts';
 import { findStanza, parseStanza, releaseFiles } from '../../src/images/deb822.ts';
 import { stripClearsign } from '../../src/images/mirror.ts';
 import { createGuestMemory } from '../../src/memory/guest-memory.ts';
 import { VmError } from '../../src/util/errors.ts';
 import { makeDeb } from '../support/debs.ts';
-import { IMAGE_ZST, makeArm64Image, makeElf, makeZboot } from '../support/kernels.ts';
+import { IMAGE_ZST, LINUX_NOTE, makeArm64Image, makeBzImage, makeElf, makeZboot, pvhNote } from '../support/kernels.ts';
 import { moduleWith } from '../support/modules.ts';
 
 /**
@@ -133,6 +135,58 @@ describe(`loaders under FUZZ_SEED=${SEED}`, () => {
     await fuzz([elf, makeElf([{ paddr: base, data }])], file => {
       boot(file);
       readElfSegments(file);
+    });
+  });
+
+  describe('x86', () => {
+    const lowBytes = new Uint8Array(8 << 20);
+    const ram = [{ base: 0, size: lowBytes.length }];
+    const low = createGuestMemory([{ base: 0, size: lowBytes.length, kind: 'ram', bytes: lowBytes }]);
+    const reserved = [{ base: 0xa_0000, size: 0x6_0000, type: 2 }];
+    const bootX86 = (file: Uint8Array) => {
+      const looks = isX86Kernel(file);
+      const kernel = loadX86Kernel(file, { limit: LIMIT });
+      expect(looks).toBe(true);
+      const boot = {
+        memory: low,
+        ram,
+        reserved,
+        kernel,
+        initrd: image,
+        params: 'quiet',
+        acpiRsdp: 0,
+        seed: text('seed'),
+      };
+      expect(low.contains(placeX86(boot).rip, 1)).toBe(true);
+    };
+    const fields = { pref_address: 0x20_0000n, init_size: 1 << 20 };
+    const small = { ...fields, setup_sects: 1, relocatable_kernel: 0 };
+    const bzImages = [makeBzImage(4096, fields), makeBzImage(16, small)];
+    const data = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+    const segments = [
+      { paddr: 0x10_0000, data, memsz: 4096 },
+      { paddr: 0x20_0000, vaddr: 0xffff_ffff_8020_0000n, data },
+    ];
+
+    it('bzImage', () => fuzz(bzImages, bootX86));
+    it('bzImage, gzip', () =>
+      fuzz(
+        bzImages.map(b => gzipSync(b)),
+        bootX86,
+      ));
+    it('ELF', async () => {
+      const notes = [LINUX_NOTE, pvhNote(0x10_0004)];
+      const samples = [
+        makeElf(segments, { machine: 62 }),
+        makeElf(segments, { machine: 62, notes }),
+        makeElf(segments, { machine: 62, notes: notes.slice(1) }),
+        makeElf(segments.slice(0, 1), { machine: 3, bits: 32 }),
+        makeElf(segments.slice(0, 1), { machine: 3, bits: 32, notes: notes.slice(1) }),
+      ];
+      await fuzz(samples, file => {
+        bootX86(file);
+        readElfNotes(file);
+      });
     });
   });
 
