@@ -1,13 +1,25 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 // The package as it would be published, installed on a machine that has Node and npm, and no compiler.
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 let folder = '';
 let files: string[] = [];
 let why: string | undefined;
@@ -16,9 +28,12 @@ let env: NodeJS.ProcessEnv = {};
 
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'tsvisor-package-'));
+  // For a process of another user.
+  chmodSync(folder, 0o755);
   const bin = join(folder, 'bin');
   mkdirSync(bin);
   env = { ...process.env, TSVISOR_CACHE: join(folder, 'cache') };
+  delete env.TSVISOR_ADDON;
   if (process.platform !== 'win32') {
     // A PATH without compilers: node, and npm with what its scripts need.
     symlinkSync(process.execPath, join(bin, 'node'));
@@ -29,15 +44,9 @@ beforeAll(() => {
     }
     env.PATH = bin;
   }
-  const pack = npm(root, 'pack', '--ignore-scripts', '--json', '--pack-destination', folder);
-  if (pack.status !== 0) throw new Error(`npm pack failed: ${pack.stderr}`);
-  const [packed] = JSON.parse(pack.stdout) as [{ filename: string; files: { path: string }[] }];
-  files = packed.files.map(f => f.path);
-  const app = join(folder, 'app');
-  mkdirSync(app);
-  writeFileSync(join(app, 'package.json'), '{ "name": "app", "private": true, "type": "module" }');
-  const tarball = join(folder, packed.filename);
-  const install = npm(app, 'install', '--prefer-offline', '--foreground-scripts', '--no-audit', '--no-fund', tarball);
+  const plain = pack('plain');
+  files = plain.files;
+  const install = installInto('app', plain.tarball, '--foreground-scripts');
   installOutput = install.stdout + install.stderr;
   if (install.status !== 0) {
     // The dependencies come from a registry; without a network there is nothing to test.
@@ -48,6 +57,35 @@ beforeAll(() => {
   }
 });
 afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Packs what is published, less the prebuilds that a developer may have made; `add` puts more into the package's folder. */
+function pack(name: string, add: (stage: string) => void = () => undefined): { tarball: string; files: string[] } {
+  const stage = join(folder, name);
+  for (const f of packed(root, '--dry-run').files.map(f => f.path)) {
+    if (f.startsWith('prebuilds/')) continue;
+    mkdirSync(dirname(join(stage, f)), { recursive: true });
+    copyFileSync(join(root, f), join(stage, f));
+  }
+  add(stage);
+  const { filename, files } = packed(stage, '--pack-destination', stage);
+  return { tarball: join(stage, filename), files: files.map(f => f.path) };
+}
+
+function packed(cwd: string, ...args: string[]) {
+  const r = npm(cwd, 'pack', '--ignore-scripts', '--json', ...args);
+  if (r.status !== 0) throw new Error(`npm pack failed: ${r.stderr}`);
+  const [answer] = JSON.parse(r.stdout) as [{ filename: string; files: { path: string }[] }];
+  return answer;
+}
+
+function installInto(app: string, tarball: string, ...args: string[]) {
+  const cwd = join(folder, app);
+  if (!existsSync(cwd)) {
+    mkdirSync(cwd);
+    writeFileSync(join(cwd, 'package.json'), '{ "name": "app", "private": true, "type": "module" }');
+  }
+  return npm(cwd, 'install', '--prefer-offline', '--no-audit', '--no-fund', ...args, tarball);
+}
 
 function npm(cwd: string, ...args: string[]) {
   return spawnSync('npm', args, { cwd, env, encoding: 'utf8', shell: process.platform === 'win32', timeout: 300_000 });
@@ -67,7 +105,15 @@ test('it has what it needs and nothing else', () => {
   ]) {
     expect(files).toContain(f);
   }
-  for (const f of ['README.md', 'LICENSE', 'CHANGELOG.md', 'binding.gyp', 'native/fd.cc', 'scripts/install.mjs']) {
+  for (const f of [
+    'README.md',
+    'LICENSE',
+    'CHANGELOG.md',
+    'binding.gyp',
+    'native/fd.cc',
+    'scripts/install.mjs',
+    'scripts/build-addon.mjs',
+  ]) {
     expect(files).toContain(f);
   }
   expect(files.filter(f => /\.test\.|^src\/|^test\/|^build\/|\.tsbuildinfo$/.test(f))).toEqual([]);
@@ -81,7 +127,6 @@ test('it installs without a compiler, and says so in one line', ctx => {
 test('its command runs, and doctor knows why there is no addon', ctx => {
   if (why !== undefined) ctx.skip(why);
   const main = join(folder, 'app/node_modules/tsvisor/dist/cli/main.js');
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
   expect(node(main, '--version').stdout).toBe(`${version}\n`);
   const doctor = node(main, 'doctor');
   expect(doctor.status).toBe(0);
@@ -108,4 +153,112 @@ test('its library loads a guest and runs it', ctx => {
   const r = node('--input-type=module', '-e', script);
   expect(r.stderr).toBe('');
   expect(r.stdout).toBe('shutdown\n');
+});
+
+describe('without install scripts', () => {
+  const packageFolder = () => join(folder, 'bare/node_modules/tsvisor');
+  /** The command of the package that is installed in `bare`. */
+  function tsvisor(args: readonly string[], more: { env?: NodeJS.ProcessEnv; input?: string; uid?: number } = {}) {
+    const main = join(packageFolder(), 'dist/cli/main.js');
+    return spawnSync(process.execPath, [main, ...args], {
+      ...more,
+      env: { ...env, ...more.env },
+      cwd: join(folder, 'bare'),
+      encoding: 'utf8',
+      timeout: 120_000,
+    });
+  }
+  /** Installs a tarball in place of the one before. */
+  function install(tarball: string): void {
+    const r = installInto('bare', tarball, '--ignore-scripts');
+    expect(r.status, r.stderr).toBe(0);
+  }
+  const linux = process.platform === 'linux';
+  const prebuilt = `prebuilds/${process.platform}-${process.arch}`;
+
+  test('the emulator boots a guest; doctor says that there is no addon and what to do, and why that fails', ctx => {
+    if (why !== undefined) ctx.skip(why);
+    install(join(folder, 'plain', `tsvisor-${version}.tgz`));
+    const doctor = tsvisor(['doctor']);
+    expect(doctor.status, doctor.stdout).toBe(0);
+    if (linux) {
+      expect(doctor.stdout).toMatch(
+        /^note {2}addon +the addon is not there: no prebuild came with this package, and none was built here: .*\n +fix: build it here: tsvisor doctor --build-addon$/m,
+      );
+    }
+    const build = tsvisor(['doctor', '--build-addon']);
+    expect(build.status).toBe(3);
+    if (linux) {
+      expect(build.stdout).toMatch(/^bad +addon +not built: missing: a C\+\+ compiler; make; python3/m);
+      // Of a distribution that is known: its command.
+      if (existsSync('/usr/bin/apt-get'))
+        expect(build.stdout).toMatch(/fix: (sudo )?apt-get install g\+\+ make python3/);
+      const later = JSON.parse(tsvisor(['doctor', '--json']).stdout) as { findings: { check: string; fix?: string }[] };
+      expect(later.findings.find(f => f.check === 'addon')?.fix).toMatch(/then: tsvisor doctor --build-addon$/);
+    }
+    const guest = tsvisor(['start', '--offline'], { input: '' });
+    expect(guest.stdout).toContain('tsvisor: embedded guest done');
+    expect(guest.status, guest.stderr).toBe(0);
+  });
+
+  test.skipIf(!linux)('--build-addon where the package cannot be written says so', ctx => {
+    if (why !== undefined) ctx.skip(why);
+    rmSync(join(packageFolder(), 'build'), { recursive: true, force: true });
+    const asRoot = process.getuid?.() === 0;
+    if (!asRoot) chmodSync(packageFolder(), 0o555);
+    try {
+      // Root may write anywhere: somebody else tries.
+      const r = tsvisor(['doctor', '--build-addon', '--json'], asRoot ? { uid: 65_534 } : {});
+      expect(r.status, r.stderr).toBe(3);
+      expect(JSON.parse(r.stdout)).toMatchObject({
+        check: 'addon',
+        status: 'bad',
+        text: `not built: ${packageFolder()} cannot be written (EACCES)`,
+        fix: expect.stringContaining('a user who may write there'),
+      });
+    } finally {
+      chmodSync(packageFolder(), 0o755);
+    }
+  });
+
+  test.skipIf(!linux)('a prebuild in the package loads, and no build is wanted', ctx => {
+    if (why !== undefined) ctx.skip(why);
+    const made = join(folder, 'prebuilds');
+    const script = join(root, 'scripts/prebuild.mjs');
+    const prebuild = spawnSync(process.execPath, [script, '--arch', process.arch, '--out', made], { encoding: 'utf8' });
+    if (/: missing: /.test(prebuild.stdout)) ctx.skip(`no prebuild can be made here: ${prebuild.stdout}`);
+    expect(prebuild.status, prebuild.stdout + prebuild.stderr).toBe(0);
+    // The check of symbol versions has looked at something.
+    expect(prebuild.stdout).toMatch(/needs GLIBC 2\.\d+ or newer|node\.napi\.(armv8\.)?musl\.node: \d+ bytes/);
+
+    const { tarball, files } = pack('prebuilt', stage => cpSync(made, join(stage, 'prebuilds'), { recursive: true }));
+    expect(files.filter(f => f.startsWith(`${prebuilt}/`))).not.toEqual([]);
+    install(tarball);
+    const addon = () => /^(?:ok|note|bad) +addon .*\n(?: {14}.*\n)*/m.exec(tsvisor(['doctor']).stdout)?.[0] ?? '';
+    const loaded = new RegExp(
+      `^ok +addon +version ${version}, Node-API 8, from .*/${prebuilt}/node\\.napi.*\\(prebuild\\)`,
+    );
+    expect(addon()).toMatch(loaded);
+
+    // The install script, where it may run, sees that and leaves it at that.
+    const r = spawnSync(process.execPath, [join(packageFolder(), 'scripts/install.mjs')], { env, encoding: 'utf8' });
+    expect(r.stdout).toBe('tsvisor: addon: a prebuild fits\n');
+    expect(existsSync(join(packageFolder(), 'build/Release'))).toBe(false);
+
+    // A local build that is not for this machine is passed over, and named.
+    const local = join(packageFolder(), 'build/Release/tsvisor.node');
+    mkdirSync(dirname(local), { recursive: true });
+    const other = new Uint8Array(64);
+    other.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+    other[18] = process.arch === 'arm64' ? 62 : 183; // e_machine
+    writeFileSync(local, other);
+    expect(addon()).toMatch(loaded);
+    expect(addon()).toMatch(/build\/Release\/tsvisor\.node +it is for (arm64|x64), this is/);
+
+    // One that is asked for by name is not replaced by another.
+    const wrong = tsvisor(['start', '--offline'], { env: { TSVISOR_ADDON: local }, input: 'poweroff\n' });
+    expect(wrong.stderr).toMatch(/\$TSVISOR_ADDON \(.*tsvisor\.node\): it is for (arm64|x64), this is/);
+    expect(wrong.stderr).toContain('ERR_ENGINE_UNAVAILABLE');
+    expect(wrong.status).toBe(3);
+  });
 });
