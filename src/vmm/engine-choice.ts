@@ -2,7 +2,7 @@ import { VmError } from '../util/errors.ts';
 
 /** The engine a VM runs on and, where the choice was ours, why not a faster one. */
 export interface EngineChoice {
-  readonly kind: 'emu';
+  readonly kind: 'emu' | 'kvm';
   readonly reason: string;
 }
 
@@ -10,7 +10,7 @@ export interface EngineChoice {
 export function whyNotKvm(platform: NodeJS.Platform = process.platform, arch: string = process.arch): string {
   if (platform !== 'linux') return `KVM exists on Linux only, this is ${platform}`;
   if (arch !== 'arm64') return `KVM runs an arm64 guest on an arm64 host only, this is ${arch}`;
-  return 'this version of tsvisor has no KVM engine yet';
+  return 'KVM on arm64 is new in this version and taken only when it is asked for';
 }
 
 /**
@@ -18,6 +18,8 @@ export function whyNotKvm(platform: NodeJS.Platform = process.platform, arch: st
  * @throws VmError ERR_ENGINE_UNAVAILABLE when KVM was asked for: an explicit wish is never replaced silently.
  */
 export function chooseEngine(wish: 'auto' | 'kvm' | 'emu'): EngineChoice {
+  const can = process.platform === 'linux' && process.arch === 'arm64';
+  if (wish === 'kvm' && can) return { kind: 'kvm', reason: 'as asked for' };
   if (wish === 'emu') return { kind: 'emu', reason: 'as asked for' };
   const why = whyNotKvm();
   if (wish === 'auto') return { kind: 'emu', reason: why };

@@ -549,7 +549,7 @@ async function makeConfig(
   transfer.push(...placed.transfer);
   const config: MachineConfig = {
     machine: 'arm-virt',
-    engine: 'emu',
+    engine: chooseEngine(o.engine).kind,
     kernel,
     firmware: o.firmware,
     flash: o.flash,
