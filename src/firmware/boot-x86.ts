@@ -183,7 +183,7 @@ function programParts(boot: X86Boot, image: Uint8Array, usable: readonly Range[]
     if (part.end > lowEnd(boot) && part.end <= FOUR_GIB && !hasHighRam(boot)) throw tooSmall(boot, parts);
     const list = usable.map(rangeText).join(' and ');
     throw new VmError('ERR_DOES_NOT_FIT', `${part.what} is at ${rangeText(part)}, outside of RAM at ${list}`, {
-      hint: 'Link it for an address in RAM.',
+      hint: "Link it for an address in RAM. ld's -n keeps the file's headers out of what is loaded.",
       details: { start: part.start, end: part.end },
     });
   }
