@@ -16,16 +16,17 @@ const RESERVED = [
 ];
 const SEED = Uint8Array.from({ length: 32 }, (_, i) => i + 1);
 
-/** A machine with that much RAM from 0 on and, in bytes, from 4 GiB on. */
+/** RAM of that many bytes from 0 on and from 4 GiB on, for what only plans. */
+function sizes(low: number, high = 0) {
+  const ram = [{ base: 0, size: low }, ...(high === 0 ? [] : [{ base: FOUR_GIB, size: high }])];
+  return { memory: createGuestMemory([]), ram, reserved: RESERVED, params: 'console=ttyS0', acpiRsdp: 0xe_0000 };
+}
+
+/** The same with its memory. */
 function machine(low: number, high = 0) {
-  const region = (base: number, size: number) => ({
-    base,
-    size,
-    kind: 'ram' as const,
-    bytes: new Uint8Array(size).fill(UNTOUCHED),
-  });
-  const ram = high === 0 ? [region(0, low)] : [region(0, low), region(FOUR_GIB, high)];
-  return { memory: createGuestMemory(ram), ram, reserved: RESERVED, params: 'console=ttyS0', acpiRsdp: 0xe_0000 };
+  const boot = sizes(low, high);
+  const ram = boot.ram.map(r => ({ ...r, kind: 'ram' as const, bytes: new Uint8Array(r.size).fill(UNTOUCHED) }));
+  return { ...boot, memory: createGuestMemory(ram), ram };
 }
 
 const bzImage = (...args: Parameters<typeof makeBzImage>) => loadX86Kernel(makeBzImage(...args));
@@ -67,7 +68,7 @@ function e820(memory: GuestMemory, zeroPage: number) {
 describe('placeX86: a bzImage', () => {
   const file = makeBzImage(65536, { init_size: 4 * MIB });
   const kernel = loadX86Kernel(file);
-  const m = machine(64 * MIB);
+  const m = machine(24 * MIB);
   const initrd = new Uint8Array(10_000).fill(0x77);
   const start = placeX86({ ...m, kernel, initrd, seed: SEED });
   const { memory } = m;
@@ -99,7 +100,7 @@ describe('placeX86: a bzImage', () => {
   it('puts the initrd at the end of RAM', () => {
     expect(memory.u32(zeroPage + 0x21c)).toBe(10_000);
     const at = memory.u32(zeroPage + 0x218);
-    expect(at).toBe(64 * MIB - 3 * 4096);
+    expect(at).toBe(24 * MIB - 3 * 4096);
     expect(holds(memory, at, initrd)).toBe(true);
   });
 
@@ -108,7 +109,7 @@ describe('placeX86: a bzImage', () => {
       { base: 0, size: 0xa_0000, type: 1 },
       { base: 0xa_0000, size: 0x4_0000, type: 2 },
       { base: 0xe_0000, size: 0x2_0000, type: 3 },
-      { base: MIB, size: 63 * MIB, type: 1 },
+      { base: MIB, size: 23 * MIB, type: 1 },
     ]);
   });
 
@@ -116,7 +117,7 @@ describe('placeX86: a bzImage', () => {
     const at = Number(memory.u64(zeroPage + 0x250));
     expect([memory.u64(at), memory.u32(at + 8), memory.u32(at + 12)]).toEqual([0n, 9, 32]);
     expect(bytesAt(memory, at + 16, 32)).toEqual(SEED);
-    const none = machine(64 * MIB);
+    const none = machine(24 * MIB);
     const { rsi } = placeX86({ ...none, kernel, seed: new Uint8Array(0) });
     expect(none.memory.u64(rsi + 0x250)).toBe(0n);
     expect(none.memory.u32(rsi + 0x218)).toBe(0); // and no initrd
@@ -141,14 +142,14 @@ describe('placeX86: a bzImage', () => {
 
 describe('placeX86: where a bzImage goes', () => {
   it('maps RAM above 4 GiB too', () => {
-    const m = machine(32 * MIB, 4 * MIB);
+    const m = machine(17 * MIB, 4 * MIB);
     const { cr3 } = placeX86({ ...m, kernel: bzImage() });
     for (const a of [0, FOUR_GIB - 1, FOUR_GIB, FOUR_GIB + 4 * MIB - 1]) expect(translate(m.memory, cr3, a)).toBe(a);
     expect(translate(m.memory, cr3, FOUR_GIB + 2 ** 30)).toBeUndefined();
   });
 
   it('maps more than one table of 512 GiB', () => {
-    const m = machine(32 * MIB);
+    const m = machine(17 * MIB);
     const high = { base: 600 * 2 ** 30, size: 4096, kind: 'ram' as const, bytes: new Uint8Array(4096) };
     const memory = createGuestMemory([...m.ram, high]);
     const { cr3 } = placeX86({ ...m, memory, ram: [...m.ram, high], kernel: bzImage() });
@@ -159,25 +160,24 @@ describe('placeX86: where a bzImage goes', () => {
   });
 
   it('moves a relocatable kernel up when its place is taken, aligned, and no other', () => {
-    const m = machine(64 * MIB);
+    const m = sizes(64 * MIB);
     const reserved = [...RESERVED, { base: 16 * MIB + 4096, size: 4096, type: 2 }];
-    const { rip } = placeX86({ ...m, reserved, kernel: bzImage(65536, { kernel_alignment: 8 * MIB }) });
-    expect(rip).toBe(24 * MIB + 0x200);
+    const kernel = bzImage(65536, { kernel_alignment: 8 * MIB });
+    expect(planX86({ ...m, reserved, kernel }).start.rip).toBe(24 * MIB + 0x200);
     const fixed = bzImage(65536, { relocatable_kernel: 0 });
-    expect(placeX86({ ...machine(64 * MIB), kernel: fixed }).rip).toBe(16 * MIB + 0x200);
+    expect(planX86({ ...m, kernel: fixed }).start.rip).toBe(16 * MIB + 0x200);
     expect(codeOf(() => planX86({ ...m, reserved, kernel: fixed }))).toBe('ERR_MEMORY_TOO_SMALL');
   });
 
   it('keeps the initrd below initrd_addr_max', () => {
-    const m = machine(64 * MIB);
     const kernel = bzImage(65536, { initrd_addr_max: 0x2ff_ffff });
-    const { rsi } = placeX86({ ...m, kernel, initrd: new Uint8Array(4096) });
-    expect(m.memory.u32(rsi + 0x218)).toBe(0x2ff_f000);
+    const { parts } = planX86({ ...sizes(64 * MIB), kernel, initrd: new Uint8Array(4096) });
+    expect(parts.find(p => p.what === 'the initrd')).toMatchObject({ start: 0x2ff_f000, end: 0x300_0000 });
   });
 
   it('keeps to cmdline_size', () => {
     const kernel = bzImage(65536, { cmdline_size: 10 });
-    const boot = (params: string) => planX86({ ...machine(32 * MIB), params, kernel });
+    const boot = (params: string) => planX86({ ...sizes(32 * MIB), params, kernel });
     expect(codeOf(() => boot('x'.repeat(10)))).toBe('no error');
     expect(codeOf(() => boot('x'.repeat(11)))).toBe('ERR_DOES_NOT_FIT');
     expect(codeOf(() => boot('ü'.repeat(6)))).toBe('ERR_DOES_NOT_FIT'); // bytes count
@@ -185,7 +185,7 @@ describe('placeX86: where a bzImage goes', () => {
 
   it('refuses a memory map that boot_params has no room for', () => {
     const reserved = Array.from({ length: 128 }, (_, i) => ({ base: 2 * MIB + i * 8192, size: 4096, type: 2 }));
-    const m = machine(32 * MIB);
+    const m = sizes(32 * MIB);
     expect(codeOf(() => planX86({ ...m, reserved: reserved.slice(0, 63), kernel: bzImage() }))).toBe('no error');
     expect(codeOf(() => planX86({ ...m, reserved, kernel: bzImage() }))).toBe('ERR_DOES_NOT_FIT');
   });
@@ -195,19 +195,19 @@ describe('placeX86: too little memory', () => {
   const kernel = bzImage(65536, { init_size: 20 * MIB });
 
   it('names the sizes and a sufficient amount', () => {
-    const boot = { ...machine(32 * MIB), kernel, initrd: new Uint8Array(30 * MIB) };
+    const boot = { ...sizes(32 * MIB), kernel, initrd: new Uint8Array(30 * MIB) };
     expect(messageOf(() => placeX86(boot))).toBe(
       '32 MiB of memory cannot hold the kernel (20 MiB) and the initrd (30 MiB)',
     );
     expect(() => placeX86(boot)).toThrow(expect.objectContaining({ hint: expect.stringContaining('128M') }));
-    expect(codeOf(() => planX86({ ...machine(128 * MIB), kernel, initrd: boot.initrd }))).toBe('no error');
+    expect(codeOf(() => planX86({ ...sizes(128 * MIB), kernel, initrd: boot.initrd }))).toBe('no error');
   });
 
   it('says so when more memory would not help', () => {
     const initrd = new Uint8Array(8 * MIB);
     const low = bzImage(65536, { initrd_addr_max: 17 * MIB, init_size: 40 * MIB, pref_address: 0x100000n });
-    expect(codeOf(() => planX86({ ...machine(64 * MIB), kernel: low, initrd }))).toBe('ERR_DOES_NOT_FIT');
-    expect(codeOf(() => planX86({ ...machine(16 * MIB, MIB), kernel }))).toBe('ERR_DOES_NOT_FIT');
+    expect(codeOf(() => planX86({ ...sizes(64 * MIB), kernel: low, initrd }))).toBe('ERR_DOES_NOT_FIT');
+    expect(codeOf(() => planX86({ ...sizes(16 * MIB, MIB), kernel }))).toBe('ERR_DOES_NOT_FIT');
   });
 });
 
@@ -218,7 +218,7 @@ describe('placeX86: an ELF file', () => {
     { paddr: 0x20_0000, data },
   ];
   const start = (boot: Partial<X86Boot>, ...args: Parameters<typeof makeElf>) => {
-    const m = machine(8 * MIB);
+    const m = machine(3 * MIB);
     return { ...m, start: placeX86({ ...m, kernel: elf(...args), ...boot }) };
   };
 
@@ -269,7 +269,7 @@ describe('placeX86: an ELF file', () => {
       [0, 0xa_0000],
       [0xa_0000, 0x4_0000],
       [0xe_0000, 0x2_0000],
-      [MIB, 7 * MIB],
+      [MIB, 2 * MIB],
     ]);
     expect([0, 1, 2, 3].map(i => memory.u32(map! + 24 * i + 16))).toEqual([1, 2, 3, 1]);
   });
@@ -293,14 +293,14 @@ describe('placeX86: an ELF file', () => {
     const at = (paddr: number) => [{ paddr, data }];
     expect(place(at(0xa_0000), { machine: 62 })).toBe('ERR_DOES_NOT_FIT');
     expect(place(at(0x9_fffc), { machine: 62 })).toBe('ERR_DOES_NOT_FIT');
-    expect(place(at(8 * MIB - 4), { machine: 62 })).toBe('ERR_MEMORY_TOO_SMALL');
+    expect(place(at(3 * MIB - 4), { machine: 62 })).toBe('ERR_MEMORY_TOO_SMALL');
     expect(place(at(FOUR_GIB), { machine: 62 })).toBe('ERR_DOES_NOT_FIT');
     expect(place([...at(MIB), ...at(MIB + 4)], { machine: 62 })).toBe('ERR_KERNEL_CORRUPT');
   });
 });
 
 describe('placeX86: any sizes', () => {
-  const sizes = fc.record({
+  const anySizes = fc.record({
     ramKib: fc.integer({ min: 1024, max: 8192 }),
     highKib: fc.constantFrom(0, 0, 64),
     kernelSize: fc.integer({ min: 1, max: 20_000 }).map(n => n * 16),
@@ -317,7 +317,7 @@ describe('placeX86: any sizes', () => {
   it('keeps everything apart, in RAM and where it may be, or writes nothing', () => {
     let [good, bad] = [0, 0];
     fc.assert(
-      fc.property(sizes, s => {
+      fc.property(anySizes, s => {
         const m = machine(s.ramKib * 1024, s.highKib * 1024);
         const kernel = bzImage(s.kernelSize, {
           init_size: s.room,
