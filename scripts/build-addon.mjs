@@ -20,9 +20,10 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export const localBuild = join(root, 'build/Release/tsvisor.node');
 
 /**
- * @typedef {{ readonly arch?: string, readonly out?: string, readonly portable?: boolean, readonly compiler?: string,
+ * @typedef {{ readonly arch?: string, readonly out?: string, readonly portable?: boolean, readonly compiler?: string, readonly sanitize?: string,
  *   readonly timeLimit?: number, readonly progress?: (line: string) => void }} BuildOptions
- * `compiler`: the C++ compiler in place of the usual one. `timeLimit`: milliseconds, for the whole build.
+ * `compiler`: the C++ compiler in place of the usual one. `timeLimit`: milliseconds, for the whole build. `sanitize`: what
+ * -fsanitize takes, with `out`; the addon loads only beside the sanitizer's runtime then (test-native.mjs).
  * @typedef {{ readonly built: boolean, readonly reason: string, readonly path?: string, readonly missing?: string[],
  *   readonly fix?: string, readonly log?: string }} BuildResult
  */
@@ -306,6 +307,7 @@ export async function buildAddon(options = {}) {
     const cmakeJs = [join(dirname(/** @type {string} */ (cmakeJsModule)), '../bin/cmake-js')];
     const flags = ['-d', join(root, 'native'), '-O', out, '-a', arch, '--prefer-make'];
     flags.push(`--CDPORTABLE=${options.portable ? 'ON' : 'OFF'}`);
+    if (options.sanitize !== undefined) flags.push(`--CDSANITIZE=${options.sanitize}`);
     if (options.compiler !== undefined) flags.push(`--CDCMAKE_CXX_COMPILER=${options.compiler}`);
     else if (cross) flags.push(`--CDCMAKE_TOOLCHAIN_FILE=${join(root, 'native/arm64.cmake')}`);
     // `build` alone would keep what an earlier configuration said.
@@ -320,7 +322,7 @@ export async function buildAddon(options = {}) {
     log += r.log;
     if (r.problem !== undefined) return { built: false, reason: r.problem, log };
   }
-  if (!cross && options.compiler === undefined) {
+  if (!cross && options.compiler === undefined && options.sanitize === undefined) {
     const why = whyNotLoading(path);
     if (why !== undefined) return { built: false, reason: `the addon was built but does not load: ${why}`, log };
   }
