@@ -214,7 +214,7 @@ describe('placeX86: too little memory', () => {
 describe('placeX86: an ELF file', () => {
   const data = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
   const segments = [
-    { paddr: 0x10_0000, vaddr: 0xffff_ffff_8010_0000n, data, memsz: 100_000 },
+    { paddr: 0x10_0000, vaddr: 0xffff_ffff_8010_0000n, data, memsz: 65_545 },
     { paddr: 0x20_0000, data },
   ];
   const start = (boot: Partial<X86Boot>, ...args: Parameters<typeof makeElf>) => {
@@ -226,8 +226,8 @@ describe('placeX86: an ELF file', () => {
     const { memory, start: s } = start({}, segments, { machine: 62, entry: 0xffff_ffff_8010_0004n });
     expect(s).toMatchObject({ mode: 'long', rip: 0x10_0004, rsi: 0 });
     expect(bytesAt(memory, 0x10_0000, 8)).toEqual(data);
-    expect(bytesAt(memory, 0x10_0008, 99_992).every(b => b === 0)).toBe(true);
-    expect(memory.u8(0x10_0000 + 100_000)).toBe(UNTOUCHED);
+    expect(bytesAt(memory, 0x10_0008, 65_537).every(b => b === 0)).toBe(true);
+    expect(memory.u8(0x10_0000 + 65_545)).toBe(UNTOUCHED);
     expect(bytesAt(memory, 0x20_0000, 8)).toEqual(data);
   });
 
