@@ -5,8 +5,8 @@ const TWO_MIB = 2 ** 21;
 const TABLE = 4096;
 const ENTRIES = 512;
 /** Bits of an entry: present, writable; of a page directory's: a page of 2 MiB (AMD64 APM volume 2, section 5.3.3). */
-const PRESENT_WRITABLE = 0b11n;
-const PAGE_SIZE = 1n << 7n;
+const PRESENT_WRITABLE = 0b11;
+const PAGE_SIZE = 1 << 7;
 
 /** How many tables map [0, end): a PML4, page-directory-pointer tables of 512 GiB each, page directories of 1 GiB each. */
 function counts(end: Gpa): { pointers: number; directories: number } {
@@ -29,15 +29,21 @@ export function identityMapSize(end: Gpa): number {
  */
 export function makeIdentityMap(at: Gpa, end: Gpa): Uint8Array {
   const { pointers, directories } = counts(end);
-  const tables = new BigUint64Array(identityMapSize(end) / 8);
-  const pointerTable = (i: number) => (1 + i) * TABLE;
+  const bytes = new Uint8Array(identityMapSize(end));
+  const d = new DataView(bytes.buffer);
+  const pointerTable = TABLE;
   const directory = (i: number) => (1 + pointers + i) * TABLE;
-  for (let i = 0; i < pointers; i++) tables[i] = BigInt(at + pointerTable(i)) | PRESENT_WRITABLE;
+  const set = (offset: number, address: Gpa, flags: number) => {
+    d.setUint32(offset, (address % 2 ** 32) + flags, true); // addresses are aligned, the sum is an or
+    d.setUint32(offset + 4, Math.floor(address / 2 ** 32), true);
+  };
+  for (let i = 0; i < pointers; i++) set(i * 8, at + pointerTable + i * TABLE, PRESENT_WRITABLE);
+  // The pointer tables follow each other, as one table of more entries.
   for (let i = 0; i < directories; i++) {
-    tables[pointerTable(0) / 8 + i] = BigInt(at + directory(i)) | PRESENT_WRITABLE;
+    set(pointerTable + i * 8, at + directory(i), PRESENT_WRITABLE);
     for (let k = 0; k < ENTRIES; k++) {
-      tables[directory(i) / 8 + k] = BigInt(i * GIB + k * TWO_MIB) | PRESENT_WRITABLE | PAGE_SIZE;
+      set(directory(i) + k * 8, i * GIB + k * TWO_MIB, PRESENT_WRITABLE + PAGE_SIZE);
     }
   }
-  return new Uint8Array(tables.buffer);
+  return bytes;
 }
