@@ -1,7 +1,7 @@
 import { host } from '../engines/host/host.ts';
 import * as engines from '../engines/host/probe.ts';
 import { reportCapabilities } from '../engines/kvm/capabilities.ts';
-import { KvmSystem } from '../engines/kvm/system.ts';
+import { errnoOf, KvmSystem } from '../engines/kvm/system.ts';
 import { memlockBytes } from './memlock.ts';
 
 export type { Capability } from '../engines/host/probe.ts';
@@ -22,9 +22,20 @@ export function probeHost(): HostProbe {
   if (!addon.loaded || !kvm.opens || kvm.reason !== undefined || arch === undefined) return found;
   try {
     using system = new KvmSystem(host());
-    return { ...found, kvm: { ...kvm, capabilities: reportCapabilities(arch, c => system.check(c)) } };
+    const capabilities = reportCapabilities(arch, c => check(system, c)).filter(c => c.value >= 0);
+    return { ...found, kvm: { ...kvm, capabilities } };
   } catch (e) {
     const reason = `/dev/kvm does not say what it can do: ${e instanceof Error ? e.message : e}`;
     return { ...found, kvm: { ...kvm, reason } };
+  }
+}
+
+/** KVM_CHECK_EXTENSION; -1 for what only a VM knows, such as arm64's KVM_CAP_MSI_DEVID (it depends on the VM's ITS). */
+function check(system: KvmSystem, capability: number): number {
+  try {
+    return system.check(capability);
+  } catch (e) {
+    if (errnoOf(e) === 'EINVAL') return -1;
+    throw e;
   }
 }
