@@ -32,8 +32,8 @@ const TOGGLE = 2 ** 31;
 
 /**
  * ACPI's fixed hardware (ACPI 6.5 section 4.8): PM1 event and control registers and the PM timer, three register blocks
- * with a device for each. There is no SMI and so no other mode: SCI_EN is always set. GBL_STS and RTC_STS have no source, their enables
- * only keep what is written.
+ * with a device for each. There is no SMI and so no other mode: SCI_EN is always set. GBL_STS and RTC_STS have no source,
+ * their enables only keep what is written.
  */
 export class AcpiPm {
   /** PM1a_EVT_BLK, 4 bytes: PM1_STS and PM1_EN. */

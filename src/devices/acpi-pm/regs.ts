@@ -4,13 +4,13 @@
 export const PM1_STS = 0;
 export const PM1_EN = 2;
 
-// PM1_STS (table 4.13); PM1_EN (table 4.14) has the enables in the same places.
+// PM1_STS (section 4.8.3.1.1); PM1_EN (4.8.3.1.2) has the enables in the same places.
 export const TMR = 1 << 0;
 export const GBL = 1 << 5;
 export const PWRBTN = 1 << 8;
 export const RTC = 1 << 10;
 
-// PM1_CNT (table 4.15).
+// PM1_CNT (section 4.8.3.2.1).
 export const SCI_EN = 1 << 0;
 export const BM_RLD = 1 << 1;
 export const GBL_RLS = 1 << 2;

@@ -22,7 +22,7 @@ export function decode(byte: number, registerB: number): number {
   return registerB & R.B_DM ? byte : (byte >> 4) * 10 + (byte & 0xf);
 }
 
-/** Hours, 0 to 23, as a register shows them: by Register B in the 24- or the 12-hour format, where 0 is 12 AM and 12 is 12 PM. */
+/** Hours, 0 to 23, as a register shows them. In the 12-hour format of Register B, 0 is 12 AM and 12 is 12 PM. */
 export function encodeHours(hours: number, registerB: number): number {
   if (registerB & R.B_24_HOURS) return encode(hours, registerB);
   return encode(hours % 12 || 12, registerB) | (hours >= 12 ? R.PM : 0);
@@ -52,8 +52,8 @@ export function toRegisters(seconds: number, registerB: number): Uint8Array {
 }
 
 /**
- * Seconds since 1970 of the bytes of {@link TIME_REGISTERS}. The day of the week is not asked. What is out of range carries over: February 30
- * is March 1 or 2.
+ * Seconds since 1970 of the bytes of {@link TIME_REGISTERS}. The day of the week is not asked. What is out of range
+ * carries over: February 30 is March 1 or 2.
  */
 export function fromRegisters(bytes: Uint8Array, registerB: number): number {
   const number = (at: number) => decode(bytes[at]!, registerB);
@@ -69,7 +69,7 @@ function matches(alarm: number, register: number): boolean {
 }
 
 /**
- * When the alarm rings next after `seconds`: in seconds since 1970, or Infinity when what its three registers say never comes.
+ * When the alarm rings next after `seconds`, in seconds since 1970. Infinity when what its registers say never comes.
  * @param alarm the registers' bytes: seconds, minutes, hours.
  */
 export function nextAlarm(seconds: number, alarm: readonly [number, number, number], registerB: number): number {

@@ -1,4 +1,4 @@
-// Registers of the MC146818A (Motorola, data sheet DS9794), as what the index port selects, and their bits.
+// Registers of the MC146818A (Motorola's data sheet), as what the index port selects, and their bits.
 
 export const SECONDS = 0x00;
 export const SECONDS_ALARM = 0x01;
