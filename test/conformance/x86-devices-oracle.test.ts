@@ -7,10 +7,14 @@ import { createAddressBus } from '../../src/bus/address-bus.ts';
 import type { AddressBus } from '../../src/bus/types.ts';
 import { AcpiPm } from '../../src/devices/acpi-pm/device.ts';
 import * as P from '../../src/devices/acpi-pm/regs.ts';
+import { I8042 } from '../../src/devices/i8042/device.ts';
+import * as K from '../../src/devices/i8042/regs.ts';
 import { Mc146818 } from '../../src/devices/mc146818/device.ts';
 import * as M from '../../src/devices/mc146818/regs.ts';
+import { PcReset } from '../../src/devices/pc-reset/device.ts';
 import { Uart16550 } from '../../src/devices/uart16550/device.ts';
 import * as U from '../../src/devices/uart16550/regs.ts';
+import { ConfigMechanism1 } from '../../src/pci/mechanism1.ts';
 import { createVirtualClock } from '../../src/time/virtual-clock.ts';
 import { missingX86Tools, type PortOp, type PortResult, runOnQemu } from '../support/x86-port-program.ts';
 
@@ -141,7 +145,7 @@ describe.skipIf(missing.length > 0)('the fixed devices of x86-pc and those of QE
           // Without data ready, its content is nothing to rely on; QEMU shows the character before.
           return qemu === own || (received.length === 0 && (lcr & U.LCR_DLAB) === 0);
         case COM1 + U.IIR:
-          // Received data and time-out have one priority (table IV). QEMU tells of the time-out also above the trigger level.
+          // Received data and time-out have one priority (table IV). QEMU tells of the time-out above the trigger level too.
           return qemu === own || (own === 0xc4 && qemu === 0xcc && received.length >= U.RCVR_TRIGGER[fcr >> 6]!);
         case COM1 + U.MSR:
           // QEMU's modem lines do not notice that loopback changes them, so the bits of changes stay clear.
@@ -305,7 +309,7 @@ describe.skipIf(missing.length > 0)('the fixed devices of x86-pc and those of QE
     const CONTROL = 0x604;
     const TIMER = 0x608;
     const EVENTS = P.TMR | P.GBL | P.PWRBTN | P.RTC;
-    /** QEMU's base address of the registers and their enable are in its LPC bridge's configuration space; then it leaves SMM. */
+    /** Base address and enable, in the configuration space of QEMU's LPC bridge; then it enters ACPI mode. */
     const setup = [
       write(0xcf8, 0x8000_f840, 4),
       write(0xcfc, EVENT | 1, 4),
@@ -377,6 +381,68 @@ describe.skipIf(missing.length > 0)('the fixed devices of x86-pc and those of QE
         if (op.in === CONTROL) return (qemu & control & (256 ** op.size - 1)) === own;
         return qemu === own;
       });
+    });
+  });
+
+  it('i8042: tests, command byte, output port', () => {
+    // Without what resets, what closes A20 (QEMU's CPU would run into the void), and what tells of a keyboard or a mouse.
+    const step = fc.oneof(
+      fc
+        .constantFrom(
+          K.READ_COMMAND_BYTE,
+          K.SELF_TEST,
+          K.TEST_KEYBOARD,
+          K.DISABLE_KEYBOARD,
+          K.ENABLE_KEYBOARD,
+          K.READ_OUTPUT_PORT,
+          K.ENABLE_A20,
+          0xff,
+        )
+        .map(c => [write(0x64, c)]),
+      fc.nat(0xff).map(v => [write(0x64, K.WRITE_COMMAND_BYTE), write(0x60, v)]),
+      // Without the bits that tell of the output buffer: QEMU shows what was written until the buffer changes.
+      fc
+        .nat(0xff)
+        .map(v => [
+          write(0x64, K.WRITE_OUTPUT_PORT),
+          write(0x60, (v & ~K.OUTPUT_BUFFER_FULL) | K.OUTPUT_RESET | K.OUTPUT_A20),
+        ]),
+      fc.nat(0xff).map(v => [write(0x64, K.WRITE_KEYBOARD_BUFFER), write(0x60, v)]),
+    );
+    const ops = fc
+      .sample(step, { seed: 8042, numRuns: 1000 })
+      .flatMap(s => [...s, read(0x64), read(0x60), read(0x64), read(0x60)]);
+    const theirs = runOnQemu(ops, []);
+    const bus = createAddressBus();
+    const i8042 = new I8042({ reset: () => expect.fail('reset') });
+    bus.map(0x60, 1, i8042.data);
+    bus.map(0x64, 1, i8042.command);
+    const ours = onOurs(bus, createVirtualClock({ startWall: 0n }), ops, theirs);
+    compare(ops, theirs, ours, (n, qemu, own) => {
+      const op = ops[n]!;
+      // QEMU's status does not tell which port was written last.
+      return 'in' in op && op.in === 0x64 ? (qemu | K.STATUS_COMMAND) === (own | K.STATUS_COMMAND) : qemu === own;
+    });
+  });
+
+  it('CONFIG_ADDRESS and the reset control register at its second byte', () => {
+    const dword = fc.nat(0xffff_ffff);
+    const step = fc.oneof(
+      dword.map(v => write(0xcf8, v, 4)),
+      fc.nat(0xff).map(v => write(0xcf9, v & ~0x04)),
+      fc.constant(read(0xcf8, 4)),
+      fc.constant(read(0xcf9)),
+    );
+    const ops = fc.sample(step, { seed: 0xcf9, numRuns: 1000 });
+    const theirs = runOnQemu(ops, []);
+    const bus = createAddressBus();
+    const portCf9 = new PcReset({ reset: () => expect.fail('reset') });
+    bus.map(0xcf8, 8, new ConfigMechanism1({ configRead: () => 0, configWrite: () => {} }, { portCf9 }));
+    const ours = onOurs(bus, createVirtualClock({ startWall: 0n }), ops, theirs);
+    compare(ops, theirs, ours, (n, qemu, own) => {
+      const op = ops[n]!;
+      // QEMU keeps the reserved bits 30:24 and the two low ones, which are zero (PCI 3.0 figure 3-2).
+      return ('in' in op && op.size === 4 ? (qemu & 0x80ff_fffc) >>> 0 : qemu) === own;
     });
   });
 });

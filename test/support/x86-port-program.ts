@@ -115,7 +115,8 @@ function assembly(ops: readonly PortOp[]): string {
 }
 
 /**
- * Runs `ops` as code on QEMU's q35 machine, whose time is a count of instructions: the same each time, whatever the host's speed.
+ * Runs `ops` as code on QEMU's q35 machine, whose time is a count of instructions: the same each time, whatever the host's
+ * speed.
  * @param args further arguments, which say what the machine has.
  */
 export function runOnQemu(ops: readonly PortOp[], args: readonly string[]): PortResult[] {

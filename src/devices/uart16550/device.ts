@@ -72,7 +72,10 @@ export class Uart16550 implements BusDevice {
     this.reset();
   }
 
-  /** Master reset (table I); the divisor, which that leaves alone, as after power-on. What the guest sent before is not lost. */
+  /**
+   * Master reset (table I), and the divisor, which that leaves alone, as after power-on. What the guest sent before is not
+   * lost.
+   */
   reset(): void {
     this.flush();
     this.#ier = this.#fcr = this.#lcr = this.#mcr = this.#scr = this.#dlm = 0;
@@ -229,7 +232,7 @@ export class Uart16550 implements BusDevice {
     this.#thrEmptied = true;
   }
 
-  /** Loopback: the transmitter's output is the receiver's input (section 8.8, bit 4), where a character may be one too many. */
+  /** Loopback: what is transmitted is received (section 8.8, bit 4), where a character may be one too many. */
   #loop(c: number): void {
     if (this.#count === this.#capacity()) {
       this.#overrun = true;
@@ -241,7 +244,7 @@ export class Uart16550 implements BusDevice {
   }
 
   #writeIer(value: number): void {
-    // Enabling the transmitter's interrupt while THR is empty raises it; drivers start to send that way. Linux probes for it.
+    // Enabling the interrupt while THR is empty raises it; drivers start to send that way, and Linux probes for it.
     if (~this.#ier & value & R.IER_ETBEI) this.#thrEmptied = true;
     this.#ier = value;
   }
