@@ -89,10 +89,11 @@ Vcpu::Vcpu(int number, int fd, size_t mapSize, std::shared_ptr<double[]> counter
 
 Vcpu::~Vcpu() { ::munmap(run, mapSize); }
 
-int Vcpu::Run() {
-  Ns before = Now();
+int Vcpu::Run(Ns& now) {
+  Ns before = now;
   int error = ::ioctl(fd_, KVM_RUN, 0) < 0 ? errno : 0;
-  Add(kInsideNs, static_cast<double>(Now() - before));
+  now = Now();
+  Add(kInsideNs, static_cast<double>(now - before));
   Add(kRuns, 1);
   // EAGAIN: a vCPU that waits to be started by another was woken (api.rst 4.10).
   if (error == EAGAIN || (error == 0 && run->exit_reason == KVM_EXIT_INTR)) return EINTR;
@@ -101,9 +102,26 @@ int Vcpu::Run() {
 
 int Vcpu::CompleteExit() {
   SetImmediateExit();
-  int error = Run();
+  Ns now = Now();
+  int error = Run(now);
   ClearImmediateExit();
   return error;
+}
+
+// uv_backend_timeout() would say 0 inside of an immediate's callback, which is where run() is called from.
+Ns Timers::Next() const {
+  uint64_t left = UINT64_MAX;
+  uv_walk(
+      loop_,
+      [](uv_handle_t* handle, void* data) {
+        if (handle->type != UV_TIMER || !uv_is_active(handle)) return;
+        auto& left = *static_cast<uint64_t*>(data);
+        left = std::min(left, uv_timer_get_due_in(reinterpret_cast<uv_timer_t*>(handle)));
+      },
+      &left);
+  // The loop counts whole milliseconds of the same clock, from when it last looked at it.
+  constexpr uint64_t kTooFar = kNever / kMillisecond / 2;
+  return left > kTooFar ? kNever : static_cast<Ns>(uv_now(loop_) + left) * kMillisecond;
 }
 
 Doorbells::Doorbells() : epoll_(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1") {}
@@ -134,18 +152,20 @@ int Doorbells::Take() {
 
 namespace {
 
+struct Holder;
+/** The runners of a thread. A type tag would say as well which external is one, but run() has no time to ask for it. */
+using Holders = std::vector<Holder*>;
+
 /** What JavaScript holds: without a runner once that has been destroyed. */
 struct Holder {
   napi_env env;
   std::unique_ptr<Runner> runner;
-  uv_loop_t* loop;
+  std::shared_ptr<Holders> known;
   size_t count;
   std::shared_ptr<double[]> counters;
   std::vector<Napi::Reference<Napi::ArrayBuffer>> states;
   Napi::Reference<Napi::Value> rows;
 };
-
-const napi_type_tag kRunnerTag = {0x7473766973766f72, 0x7663707572756e31};
 
 /** How long a thread may take that JavaScript does not wait for. */
 constexpr Ns kLeaveWithin = 1000 * kMillisecond;
@@ -158,12 +178,13 @@ void OnThreadEnd(void* data) {
 }
 
 Holder& HolderOfArgument(Info info) {
-  Napi::Value v = info[0];
-  bool ours = false;
-  if (!v.IsExternal() || napi_check_object_type_tag(info.Env(), v, &kRunnerTag, &ours) != napi_ok || !ours) {
+  const Holders& known = **static_cast<std::shared_ptr<Holders>*>(info.Data());
+  void* data = nullptr;
+  if (napi_get_value_external(info.Env(), info[0], &data) != napi_ok ||
+      std::find(known.begin(), known.end(), data) == known.end()) {
     throw Napi::TypeError::New(info.Env(), "runner must come from runnerCreate()");
   }
-  Holder* h = v.As<Napi::External<Holder>>().Data();
+  auto* h = static_cast<Holder*>(data);
   if (h->runner == nullptr) throw Napi::Error::New(info.Env(), "the runner has been destroyed");
   return *h;
 }
@@ -178,8 +199,7 @@ double NumberOfArgument(Info info, size_t index, const char* name, double low, d
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /** A number of ns from now, as a deadline. */
-Ns Deadline(double ns) {
-  Ns now = Now();
+Ns Deadline(Ns now, double ns) {
   return ns >= static_cast<double>(kNever - now) ? kNever : now + static_cast<Ns>(ns);
 }
 
@@ -190,25 +210,6 @@ Ns Milliseconds(Info info, size_t index, const char* name) {
 
 size_t VcpuOfArgument(Info info, const Holder& h) {
   return static_cast<size_t>(NumberOfArgument(info, 1, "vcpu", 0, static_cast<double>(h.count - 1)));
-}
-
-/**
- * When the loop's next timer is due. Timers are not in the loop's file descriptor, and uv_backend_timeout() says 0 inside of
- * an immediate's callback, which is where run() is called from.
- */
-Ns NextTimer(uv_loop_t* loop) {
-  uint64_t left = UINT64_MAX;
-  uv_walk(
-      loop,
-      [](uv_handle_t* handle, void* data) {
-        if (handle->type != UV_TIMER || !uv_is_active(handle)) return;
-        auto& left = *static_cast<uint64_t*>(data);
-        left = std::min(left, uv_timer_get_due_in(reinterpret_cast<uv_timer_t*>(handle)));
-      },
-      &left);
-  // The loop counts whole milliseconds of the same clock, from when it last looked at it.
-  constexpr uint64_t kTooFar = kNever / kMillisecond / 2;
-  return left > kTooFar ? kNever : static_cast<Ns>(uv_now(loop) + left) * kMillisecond;
 }
 
 /** runnerCreate(fds, mapSize, threads) => runner */
@@ -235,18 +236,22 @@ Napi::Value RunnerCreate(Info info) {
   h->count = count;
   h->states.resize(count);
   h->counters = std::shared_ptr<double[]>(new double[count * kCells]());
-  if (napi_get_uv_event_loop(env, &h->loop) != napi_ok) throw Napi::Error::New(env, "there is no event loop");
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) throw Napi::Error::New(env, "there is no event loop");
   try {
     std::vector<std::unique_ptr<Vcpu>> vcpus;
     for (uint32_t n = 0; n < count; n++) {
       vcpus.push_back(std::make_unique<Vcpu>(static_cast<int>(n), fds[n], mapSize, h->counters));
     }
-    h->runner = threads ? MakeThreadRunner(h->loop, std::move(vcpus)) : MakeInlineRunner(h->loop, std::move(vcpus[0]));
+    h->runner = threads ? MakeThreadRunner(loop, std::move(vcpus)) : MakeInlineRunner(loop, std::move(vcpus[0]));
   } catch (const std::system_error& e) {
     throw Failed(env, "runnerCreate", e.code().value());
   }
+  h->known = *static_cast<std::shared_ptr<Holders>*>(info.Data());
+  h->known->push_back(h.get());
   napi_add_env_cleanup_hook(env, OnThreadEnd, h.get());
-  auto e = Napi::External<Holder>::New(env, h.release(), [](Napi::Env, Holder* h) {
+  return Napi::External<Holder>::New(env, h.release(), [](Napi::Env, Holder* h) {
+    h->known->erase(std::find(h->known->begin(), h->known->end(), h));
     // Forgotten: nobody can wait.
     if (h->runner != nullptr) {
       napi_remove_env_cleanup_hook(h->env, OnThreadEnd, h);
@@ -254,8 +259,6 @@ Napi::Value RunnerCreate(Info info) {
     }
     delete h;
   });
-  napi_type_tag_object(env, e, &kRunnerTag);
-  return e;
 }
 
 /** runnerState(runner, vcpu) => ArrayBuffer, the same one each time */
@@ -283,11 +286,17 @@ Napi::Value RunnerCounters(Info info) {
   return h.rows.Value();
 }
 
-/** run(runner, limitNs) => number */
+/** run(runner, limitNs) => number. Called for each exit: as little as possible happens here. */
 Napi::Value Run(Info info) {
   Holder& h = HolderOfArgument(info);
-  Ns limit = Deadline(NumberOfArgument(info, 1, "limitNs", 0, kInfinity));
-  return Napi::Number::New(info.Env(), h.runner->Run(std::min(limit, NextTimer(h.loop))));
+  double limit = -1;
+  if (napi_get_value_double(info.Env(), info[1], &limit) != napi_ok || !(limit >= 0)) {
+    throw Napi::RangeError::New(info.Env(), "limitNs is out of range");
+  }
+  Ns now = Now();
+  napi_value result = nullptr;
+  napi_create_int32(info.Env(), h.runner->Run(now, Deadline(now, limit)), &result);
+  return Napi::Value(info.Env(), result);
 }
 
 /** loopTimeoutNs() => number */
@@ -373,7 +382,12 @@ Napi::Value ExitNow(Info info) { ::_exit(static_cast<int>(NumberOfArgument(info,
 }  // namespace
 
 void ExportVcpu(Napi::Env env, Napi::Object exports) {
-  const auto add = [&](const char* name, Napi::Value (*f)(Info)) { exports.Set(name, Napi::Function::New(env, f, name)); };
+  // For the exports; an external may outlive them.
+  auto* known = new std::shared_ptr<Holders>(std::make_shared<Holders>());
+  env.AddCleanupHook([](std::shared_ptr<Holders>* k) { delete k; }, known);
+  const auto add = [&](const char* name, Napi::Value (*f)(Info)) {
+    exports.Set(name, Napi::Function::New(env, f, name, known));
+  };
   add("runnerCreate", RunnerCreate);
   add("runnerState", RunnerState);
   add("runnerCounters", RunnerCounters);

@@ -5,8 +5,10 @@
 #include <napi.h>
 #include <poll.h>
 #include <signal.h>
+#include <time.h>
 #include <uv.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -23,7 +25,11 @@ using Ns = int64_t;
 constexpr Ns kNever = std::numeric_limits<Ns>::max();
 constexpr Ns kMillisecond = 1'000'000;
 
-inline Ns Now() { return static_cast<Ns>(uv_hrtime()); }
+inline Ns Now() {
+  struct timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<Ns>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+}
 
 /** What run() returns besides the number of a vCPU. */
 constexpr int kNothing = -1;
@@ -89,8 +95,11 @@ class Vcpu {
   Vcpu(const Vcpu&) = delete;
   Vcpu& operator=(const Vcpu&) = delete;
 
-  /** KVM_RUN once. Returns 0 for an exit, EINTR when there is nothing to tell, or the errno of a failure. */
-  int Run();
+  /**
+   * KVM_RUN once. Returns 0 for an exit, EINTR when there is nothing to tell, or the errno of a failure. `now` is the time
+   * before it and becomes that after it.
+   */
+  int Run(Ns& now);
   /** KVM_RUN with immediate_exit: the kernel takes the answer to the last exit in and runs no guest code. */
   int CompleteExit();
 
@@ -132,14 +141,38 @@ class Doorbells {
   OwnedFd epoll_;
 };
 
+/** When the timers of a loop are due. They are not in the loop's file descriptor. */
+class Timers {
+ public:
+  explicit Timers(uv_loop_t* loop) : loop_(loop) {}
+  /**
+   * When run() has to look at the timers again: the next one's time, or a little later than now if those may have changed
+   * since they were looked at. At or before `now`: one is due.
+   */
+  Ns Due(Ns now) {
+    // Looking at them for each exit would cost more than all else here.
+    if (now - looked_ < kLook && now < due_) return std::min(due_, looked_ + kLook);
+    looked_ = now;
+    return due_ = Next();
+  }
+
+ private:
+  static constexpr Ns kLook = kMillisecond;
+  Ns Next() const;
+
+  uv_loop_t* const loop_;
+  Ns looked_ = std::numeric_limits<Ns>::min() / 2;
+  Ns due_ = 0;
+};
+
 /** The vCPUs of a VM and the loop that runs them. All methods are for JavaScript's thread. */
 class Runner {
  public:
-  explicit Runner(uv_loop_t* loop) : loop_(loop) {}
+  explicit Runner(uv_loop_t* loop) : loop_(loop), timers_(loop) {}
   virtual ~Runner() = default;
 
   /** See runnerCreate() in src/engines/host/addon.ts for these. */
-  virtual int Run(Ns deadline) = 0;
+  virtual int Run(Ns now, Ns limit) = 0;
   virtual void Kick() = 0;
   virtual bool Pause(Ns limit) = 0;
   virtual int CompleteExit(size_t vcpu) = 0;
@@ -153,6 +186,7 @@ class Runner {
 
  protected:
   uv_loop_t* const loop_;
+  Timers timers_;
   Doorbells doorbells_;
   /** Readable when an inline vCPU is stuck. */
   Event watchdog_;

@@ -50,14 +50,14 @@ class InlineRunner final : public Runner {
     if (kicker_.joinable()) Stop(0);
   }
 
-  int Run(Ns deadline) override {
-    Ns now = Now();
+  int Run(Ns now, Ns limit) override {
     if (exit_ != 0) {
       vcpu_->Add(kAnswerNs, static_cast<double>(now - exit_));
       exit_ = 0;
     }
-    deadline_.store(deadline);
     for (;; now = Now()) {
+      Ns deadline = std::min(limit, timers_.Due(now));
+      deadline_.store(deadline);
       // First clear, then look: a kicker that comes after the look sets both again, one that came before it is seen.
       vcpu_->ClearImmediateExit();
       uint32_t word = word_.fetch_or(kInside);
@@ -78,11 +78,11 @@ class InlineRunner final : public Runner {
       }
       stays_.fetch_add(1, std::memory_order_relaxed);
       vcpu_->Set(State::kRunning);
-      int error = vcpu_->Run();
+      int error = vcpu_->Run(now);
       Leave();
       vcpu_->Set(State::kParked);
       if (error == EINTR) continue;
-      exit_ = Now();
+      exit_ = now;
       if (error != 0) {
         failed_ = true;
         vcpu_->Set(kErrno, error);

@@ -127,9 +127,10 @@ void Seat::Thread() {
     vcpu->ClearImmediateExit();
     Enter(Stage::kRunning);
     lock.unlock();
-    if (exit != 0) vcpu->Add(kAnswerNs, static_cast<double>(Now() - exit));
-    int error = completing ? vcpu->CompleteExit() : vcpu->Run();
-    exit = error == 0 ? Now() : 0;
+    Ns now = Now();
+    if (exit != 0) vcpu->Add(kAnswerNs, static_cast<double>(now - exit));
+    int error = completing ? vcpu->CompleteExit() : vcpu->Run(now);
+    exit = error == 0 ? now : 0;
     lock.lock();
     kicked = 0;
     if (completing) {
@@ -167,13 +168,13 @@ class ThreadRunner final : public Runner {
     if (!threads_.empty()) Stop(kKickAgain);
   }
 
-  int Run(Ns deadline) override {
+  int Run(Ns now, Ns limit) override {
     Resume();
     struct pollfd fds[] = {{mailbox_->event.get(), POLLIN, 0},
                            {::uv_backend_fd(loop_), POLLIN, 0},
                            {doorbells_.fd(), POLLIN, 0}};
-    for (;;) {
-      Ns now = Now();
+    for (;; now = Now()) {
+      Ns deadline = std::min(limit, timers_.Due(now));
       if (std::exchange(byCall_, false)) return kNothing;
       // Exits that wait cost no system call; but they must not keep the event loop waiting for ever.
       bool look = now - looked_ >= kLook;

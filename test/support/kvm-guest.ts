@@ -49,6 +49,9 @@ export const PROGRAMS = {
   /** Writes a counter to {@link MMIO}, 4 bytes, for ever. */
   // inc eax; mov [0], eax; jmp to the inc
   mmio: hex('66 40 66 a3 00 00 eb f8'),
+  /** Reads 4 bytes of {@link MMIO}, for ever. */
+  // mov eax, [0]; jmp to it
+  load: hex('66 a1 00 00 eb fa'),
   /** Rings a doorbell (a write to the port) after 65536 rounds of a loop, for ever. */
   // xor cx, cx; loop to itself; out dx, al; jmp to the xor
   ring: hex('31 c9 e2 fe ee eb f9'),
