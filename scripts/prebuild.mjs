@@ -33,7 +33,7 @@ function needed(path, arch) {
   const r = spawnSync(tool, ['-T', path], { encoding: 'utf8' });
   if (r.status !== 0) throw new Error(`${tool}: ${r.stderr.trim()}`);
   return [...r.stdout.matchAll(/\*UND\*.*\(?\b(GLIBC|GLIBCXX|CXXABI|GCC)_([\d.]+)\)? +(\S+)$/gm)].map(
-    ([, library, version, symbol]) => ({ library: String(library), version: String(version), symbol: String(symbol) }),
+    ([, name, version, symbol]) => ({ name: String(name), version: String(version), symbol: String(symbol) }),
   );
 }
 
@@ -42,12 +42,12 @@ function check(path, arch) {
   const symbols = needed(path, arch);
   if (symbols.length === 0) throw new Error(`objdump shows no symbol versions in ${path}`);
   let good = true;
-  for (const [library, limit] of Object.entries(LIMITS)) {
-    const of = symbols.filter(s => s.library === library);
+  for (const [name, limit] of Object.entries(LIMITS)) {
+    const of = symbols.filter(s => s.name === name);
     const newest = of.map(s => s.version).reduce((a, b) => (newer(b, a) ? b : a), '0');
-    if (newest !== '0') say(`  needs ${library} ${newest} or newer (limit ${limit})`);
+    if (newest !== '0') say(`  needs ${name} ${newest} or newer (limit ${limit})`);
     for (const s of of.filter(s => newer(s.version, limit))) {
-      say(`  too new: ${s.symbol} (${library}_${s.version}); see native/old-glibc.h`);
+      say(`  too new: ${s.symbol} (${name}_${s.version}); see native/old-glibc.h`);
       good = false;
     }
   }
