@@ -17,7 +17,13 @@ export function whyNotKvm(platform: NodeJS.Platform = process.platform, arch: st
  * Resolves `engine: 'auto' | 'kvm' | 'emu'`.
  * @throws VmError ERR_ENGINE_UNAVAILABLE when KVM was asked for: an explicit wish is never replaced silently.
  */
-export function chooseEngine(wish: 'auto' | 'kvm' | 'emu'): EngineChoice {
+export function chooseEngine(wish: 'auto' | 'kvm' | 'emu', clock: 'host' | 'virtual'): EngineChoice {
+  if (wish === 'kvm' && clock === 'virtual') {
+    throw new VmError('ERR_ENGINE_UNAVAILABLE', 'engine kvm has no virtual clock: processors count their own time', {
+      hint: 'use --engine emu for runs that are bit-identical, or --clock host',
+      details: { engine: 'kvm', clock },
+    });
+  }
   const can = process.platform === 'linux' && process.arch === 'arm64';
   if (wish === 'kvm' && can) return { kind: 'kvm', reason: 'as asked for' };
   if (wish === 'emu') return { kind: 'emu', reason: 'as asked for' };

@@ -193,7 +193,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   /** @param startNs for a fork, which begins with nothing loaded: what its clock shows, ns. */
   static async #make(o: ResolvedOptions, create: CreateOptions, startNs?: number): Promise<Vm> {
     const { signal, createModule } = create;
-    const engine = chooseEngine(o.engine);
+    const engine = chooseEngine(o.engine, o.clock);
     const path = o.console.startsWith('file:') ? o.console.slice('file:'.length) : undefined;
     const handle = path === undefined ? undefined : await openForWriting(path);
     const wake = new Int32Array(new SharedArrayBuffer(4));
@@ -212,7 +212,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
         vm.#ready = resolve;
       });
       // Files and the Worker's own start take about as long, so they go side by side.
-      const { config, transfer } = await makeConfig(o, vm.#inlineHost, signal);
+      const { config, transfer } = await makeConfig(o, engine.kind, vm.#inlineHost, signal);
       vm.#send({ type: 'create', config: startNs === undefined ? config : { ...config, startNs } }, transfer);
       const error = await ready;
       signal?.throwIfAborted();
@@ -531,6 +531,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
 /** The machine's configuration with the files' bytes, and those of their buffers that are ours to give away. */
 async function makeConfig(
   o: ResolvedOptions,
+  engine: EngineChoice['kind'],
   host: InlineHost,
   signal: AbortSignal | undefined,
 ): Promise<{ readonly config: MachineConfig; readonly transfer: readonly (ArrayBuffer | MessagePort)[] }> {
@@ -549,7 +550,7 @@ async function makeConfig(
   transfer.push(...placed.transfer);
   const config: MachineConfig = {
     machine: 'arm-virt',
-    engine: chooseEngine(o.engine).kind,
+    engine,
     kernel,
     firmware: o.firmware,
     flash: o.flash,

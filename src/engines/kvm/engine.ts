@@ -97,8 +97,6 @@ export class KvmEngine implements Engine, PlugListener {
   #sink: ExitSink | undefined;
   #stopped = false;
   #closed = false;
-  /** Hypervisors that are asked again when the VM is new. */
-  readonly #renewals: (() => void)[] = [];
 
   /** @throws VmError ERR_ENGINE_UNAVAILABLE, ERR_HOST_CALL. */
   constructor(o: KvmEngineOptions) {
@@ -139,11 +137,6 @@ export class KvmEngine implements Engine, PlugListener {
   /** Connects the buses; once, before the first step. */
   attach(sink: ExitSink): void {
     this.#sink = sink;
-  }
-
-  /** `f` is called when a reset has made the VM anew: whoever told KVM something tells it again. */
-  onRenewal(f: () => void): void {
-    this.#renewals.push(f);
   }
 
   /** Lets writes to [address, address + size) wait until the next exit, where the host can. */
@@ -225,7 +218,6 @@ export class KvmEngine implements Engine, PlugListener {
     this.#table.renew();
     this.#bells?.renew();
     for (const [space, address, size] of this.#coalesced) this.vm.coalesce(space, address, size, true);
-    for (const f of this.#renewals) f();
   }
 
   save(): never {
