@@ -12,7 +12,12 @@ const MODULE = fileURLToPath(new URL('./device.ts', import.meta.url));
 function debian(): { kernel: string; initrd: string } {
   const cli = new URL('./dist/cli/main.js', import.meta.resolve('tsvisor/package.json'));
   const json = execFileSync(process.execPath, [fileURLToPath(cli), 'images', '--json'], { encoding: 'utf8' });
-  const { kernel, initrd } = JSON.parse(json);
+  // A line for each image.
+  const images = json
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line));
+  const { kernel, initrd } = images.find(image => image.name === 'debian-arm64');
   return { kernel, initrd };
 }
 

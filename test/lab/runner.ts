@@ -1,6 +1,7 @@
 // Runs cases inside of the lab: node bundle.mjs list | supervise PLAN | work PLAN FROM. One process supervises another that
 // does the work, so that a case that hangs in the kernel or ends its process is a failed case, and the next one has its turn.
 import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { machine, release } from 'node:os';
 import {
@@ -82,12 +83,16 @@ function superviseWorker(
   let timer: NodeJS.Timeout | undefined;
   worker.on('message', (message: WorkerMessage) => {
     clearTimeout(timer);
+    // The worker may be gone by now, which its exit tells.
+    const seen = () => worker.send('seen', () => undefined);
     if ('result' in message) {
       report(message.result);
       next++;
+      seen();
       return;
     }
     started = performance.now();
+    seen();
     timer = setTimeout(
       () => {
         late = `it did not end within ${message.seconds} s and was killed`;
@@ -120,7 +125,12 @@ async function work(
   plan: LabPlan,
   from: number,
 ): Promise<void> {
-  const send = (message: WorkerMessage) => new Promise<void>(resolve => process.send?.(message, () => resolve()));
+  // A case may end this process, or the other one: what came before it has been written down by then.
+  const send = async (message: WorkerMessage) => {
+    const seen = once(process, 'message');
+    process.send?.(message);
+    await seen;
+  };
   const cases = new Map((await loadCases(files)).map(c => [c.id, c]));
   for (const [i, id] of plan.ids.entries()) {
     const found = cases.get(id);
