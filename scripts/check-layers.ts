@@ -12,10 +12,11 @@ const ENGINE_SET = ['memory', 'irq', 'time', 'bus', 'util'];
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   // The AssemblyScript core is compiled by itself.
   'engines/emu/a64/core': [],
-  'engines/emu': ['engines/emu/a64/core', 'engines/engine.ts', ...ENGINE_SET],
+  'engines/emu': ['engines/emu/a64/core', 'engines/engine.ts', 'engines/arm64-registers.ts', ...ENGINE_SET],
   'engines/host': ['engines/engine.ts', 'util'],
-  'engines/kvm': ['engines/host', 'engines/engine.ts', ...ENGINE_SET],
+  'engines/kvm': ['engines/host', 'engines/engine.ts', 'engines/arm64-registers.ts', ...ENGINE_SET],
   'engines/engine.ts': ENGINE_SET,
+  'engines/arm64-registers.ts': [],
   util: [],
   memory: ['util'],
   bus: ['util'],
@@ -37,7 +38,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'firmware',
     ...ENGINE_SET,
   ],
-  vmm: ['machine', 'pci', 'util'],
+  vmm: ['machine', 'firmware', 'pci', 'util'],
   images: ['util', 'firmware'],
   bench: ['memory', 'util'],
   cli: ['vmm', 'images', 'bench', 'util'],

@@ -70,12 +70,15 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
 
   const start = program
     .command('start')
-    .description("boot Debian's arm64 kernel to a shell; fetches it if it is not there")
+    .argument('[image]', 'debian-arm64 or debian-amd64 (default: debian-arm64)')
+    .description("boot Debian's kernel to a shell; fetches it if it is not there")
     .option('--offline', 'use what the cache has')
     .option('--mirror <url>', "Debian mirror to fetch from (default: $TSVISOR_MIRROR, or the host's apt)");
-  addVmFlags(start, ['kernel', 'initrd', 'firmware']).action(async (flags: Record<string, unknown>) => {
-    exit(await (await import('./start.ts')).start(flags, out, options.create));
-  });
+  addVmFlags(start, ['kernel', 'initrd', 'firmware']).action(
+    async (image: string | undefined, flags: Record<string, unknown>) => {
+      exit(await (await import('./start.ts')).start(image, flags, out, options.create));
+    },
+  );
 
   program
     .command('ps')

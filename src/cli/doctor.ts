@@ -2,7 +2,7 @@ import { access, constants, mkdir, statfs } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { dirname } from 'node:path';
 import { cacheFolder, DEBIAN_ARM64, findImage, isCurrent } from '../images/index.ts';
-import { formatSize, probeHost, VmError, whyNotKvm } from '../vmm/index.ts';
+import { formatSize, type MachineName, probeHost, VmError, whyNotKvm } from '../vmm/index.ts';
 import { hostFindings } from './doctor-host.ts';
 import { EXIT } from './exit-codes.ts';
 import { type Finding, jsonFinding, printFinding } from './findings.ts';
@@ -59,8 +59,23 @@ function checkNode(): Finding[] {
   return [{ check, status: 'ok', text }];
 }
 
+/** Which engine runs the guests of which machine. */
 function checkEngine(): Finding[] {
-  return [{ check: 'engine', status: 'ok', text: `emu: works everywhere; not kvm, because ${whyNotKvm()}` }];
+  const check = 'engine';
+  const engine = (machine: MachineName) => {
+    const why = whyNotKvm(machine);
+    return { why, kvm: why === undefined };
+  };
+  const arm = engine('arm-virt');
+  const pc = engine('x86-pc');
+  const emu = arm.kvm ? 'kvm' : `emu, which works everywhere; not kvm, because ${arm.why?.reason}`;
+  const none = `x86-64 guests: none, because ${pc.why?.reason}`;
+  return [
+    { check, status: 'ok', text: `arm64 guests: ${emu}` },
+    pc.kvm
+      ? { check, status: 'ok', text: 'x86-64 guests: kvm' }
+      : { check, status: 'note', text: none, fix: pc.why?.fix },
+  ];
 }
 
 function checkMemory(): Finding[] {

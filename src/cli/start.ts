@@ -7,26 +7,37 @@ import { pull } from './pull.ts';
 import { runVm } from './run-vm.ts';
 
 /**
- * `tsvisor start` (`npm start`): Debian's kernel to a shell, fetched first if it is not in the cache. Where none can be
- * had the guest that ships with the package runs instead, after a line that says so.
+ * `tsvisor start [image]` (`npm start`): an image's kernel to a shell, fetched first if it is not in the cache; Debian's for arm64
+ * unless told. Where that cannot be had the guest that ships with the package runs instead, after a line that says so.
  */
 export async function start(
+  name: string | undefined,
   flags: Readonly<Record<string, unknown>>,
   out: Output,
   create: CreateOptions = {},
 ): Promise<number> {
   const options = flagsToOptions(flags);
-  const guest = await findGuest({ offline: flags.offline === true, mirror: flags.mirror as string | undefined }, out);
+  const how = { offline: flags.offline === true, mirror: flags.mirror as string | undefined };
+  const guest = name === undefined ? await findGuest(how, out) : await imageGuest(name, how, out);
   return await runVm({ ...guest, ...options } as VmOptions, out, create);
 }
 
-async function findGuest(
-  how: { readonly offline: boolean; readonly mirror: string | undefined },
-  out: Output,
-): Promise<Pick<VmOptions, 'kernel' | 'initrd' | 'name'>> {
+/** How an image may be had. */
+interface Fetching {
+  readonly offline: boolean;
+  readonly mirror: string | undefined;
+}
+
+type Guest = Pick<VmOptions, 'kernel' | 'initrd' | 'name'>;
+
+async function imageGuest(name: string, how: Fetching, out: Output): Promise<Guest> {
+  const { kernel, initrd } = await findOrPull(name, how, out);
+  return { kernel, initrd, name };
+}
+
+async function findGuest(how: Fetching, out: Output): Promise<Guest> {
   try {
-    const { kernel, initrd } = await findOrPull(how, out);
-    return { kernel, initrd, name: DEBIAN_ARM64 };
+    return await imageGuest(DEBIAN_ARM64, how, out);
   } catch (e) {
     const kernel = embeddedGuest();
     if (!(e instanceof VmError) || e.code === 'ERR_INTERNAL' || e.code === 'ERR_USAGE' || kernel === undefined) throw e;
@@ -44,15 +55,12 @@ async function findGuest(
   }
 }
 
-async function findOrPull(
-  { offline, mirror }: { readonly offline: boolean; readonly mirror: string | undefined },
-  out: Output,
-): Promise<Image> {
+async function findOrPull(name: string, { offline, mirror }: Fetching, out: Output): Promise<Image> {
   try {
-    const image = await findImage(DEBIAN_ARM64);
+    const image = await findImage(name);
     if (image !== undefined) {
       if (!isCurrent(image)) {
-        const line = `the image ${DEBIAN_ARM64} was made by another version of tsvisor; \`tsvisor pull\` updates it`;
+        const line = `the image ${name} was made by another version of tsvisor; \`tsvisor pull\` updates it`;
         out.event('log', { line }, `tsvisor: ${line}`);
       }
       return image;
@@ -62,10 +70,10 @@ async function findOrPull(
     if (!(e instanceof VmError) || e.code !== 'ERR_CACHE_CORRUPT' || offline) throw e;
     out.event('log', { line: e.message }, `tsvisor: ${e.message}; fetching it again`);
   }
-  out.event('log', { line: 'fetching the kernel' }, `tsvisor: fetching ${DEBIAN_ARM64}, once`);
+  out.event('log', { line: 'fetching the kernel' }, `tsvisor: fetching ${name}, once`);
   // Standard output is the guest's alone.
-  await pull({ offline, mirror, json: out.json, stdout: process.stderr });
-  const image = await findImage(DEBIAN_ARM64, { verify: 'size' });
-  if (image === undefined) throw new VmError('ERR_INTERNAL', `${DEBIAN_ARM64} was fetched but is not in the cache`);
+  await pull({ name, offline, mirror, json: out.json, stdout: process.stderr });
+  const image = await findImage(name, { verify: 'size' });
+  if (image === undefined) throw new VmError('ERR_INTERNAL', `${name} was fetched but is not in the cache`);
   return image;
 }

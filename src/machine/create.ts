@@ -1,5 +1,4 @@
 import { warmUpCore } from '../engines/emu/a64/core-instance.ts';
-import { VmError } from '../util/errors.ts';
 import type { MakeBoard } from './board.ts';
 import { GuestMachine } from './guest-machine.ts';
 import type { CreateMachine, MachineConfig } from './machine.ts';
@@ -10,7 +9,11 @@ export const createMachine: CreateMachine = async (config, events) =>
 
 /** The board and the engine of a configuration. What is not used is not loaded. */
 async function boardOf({ machine, engine }: MachineConfig): Promise<MakeBoard> {
-  if (machine !== 'arm-virt') throw new VmError('ERR_INTERNAL', `there is no board ${machine} yet`);
+  if (machine === 'x86-pc') {
+    const { X86Pc } = await import('./x86-pc.ts');
+    const { KvmX86Cpus } = await import('./x86-cpus-kvm.ts');
+    return context => new X86Pc(context, (c, ram, hotplug) => new KvmX86Cpus(c, ram, hotplug));
+  }
   const { ArmVirt } = await import('./arm-virt.ts');
   if (engine === 'kvm') {
     const { KvmArmCpus } = await import('./arm-cpus-kvm.ts');

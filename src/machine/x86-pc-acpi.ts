@@ -40,6 +40,8 @@ export interface X86PcAcpi {
   readonly pic?: boolean;
   /** PM1 has a fixed power button (PWRBTN_STS and PWRBTN_EN); default no. */
   readonly powerButton?: boolean;
+  /** Configuration space is memory-mapped (MCFG), too, and not by mechanism #1 alone; default yes. */
+  readonly ecam?: boolean;
 }
 
 /** SLP_TYP of PM1_CNT that together with SLP_EN powers the machine off: what \_S5 says. */
@@ -70,7 +72,7 @@ export function x86PcAcpi(d: X86PcAcpi): AcpiImage {
     ...X86_PC.acpi,
     fadt: fixedFeatures(d),
     dsdt: devices(d),
-    tables: [interrupts(d), mcfg(X86_PC.pciEcam.base, d.lastBus)],
+    tables: [interrupts(d), ...(hasEcam(d) ? [mcfg(X86_PC.pciEcam.base, d.lastBus)] : [])],
   });
 }
 
@@ -119,7 +121,7 @@ function devices(d: X86PcAcpi): AcpiTable {
     aml.scope(
       '_SB',
       pciHost(d),
-      motherboard(),
+      motherboard(d),
       aml.device(
         'COM1',
         name('_HID', aml.eisaId('PNP0501')), // 16550A
@@ -220,13 +222,14 @@ function operatingSystemCapabilities(): aml.Aml {
  * What belongs to no other device (PNP0C02). ECAM has to be here for the guest to trust the MCFG (PCI Firmware
  * Specification 3.3, section 4.1.2).
  */
-function motherboard(): aml.Aml {
+function motherboard(d: X86PcAcpi): aml.Aml {
   const { i8042, pm1aEvt, pm1aCnt, pmTmr } = X86_PC_PORT;
+  const ecam = hasEcam(d) ? [memory32Fixed(X86_PC.pciEcam)] : [];
   return aml.device(
     'MBRD',
     aml.name('_HID', aml.eisaId('PNP0C02')),
     aml.name('_UID', 0),
-    resources(memory32Fixed(X86_PC.pciEcam), ...[i8042, pm1aEvt, pm1aCnt, pmTmr].map(ioPorts)),
+    resources(...ecam, ...[i8042, pm1aEvt, pm1aCnt, pmTmr].map(ioPorts)),
   );
 }
 
@@ -236,4 +239,8 @@ function resources(...list: readonly Resource[]): aml.Aml {
 
 function cpuNumbers(d: X86PcAcpi): number[] {
   return Array.from({ length: d.cpus }, (_, n) => n);
+}
+
+function hasEcam(d: X86PcAcpi): boolean {
+  return d.ecam ?? true;
 }

@@ -18,6 +18,7 @@ export type {
   BalloonStatistics,
   ExitReason,
   MachineInfo,
+  MachineName,
   MachineReport,
   MemoryCell,
   MemoryMap,
@@ -45,12 +46,11 @@ export {
 } from './device-options.ts';
 export { type EngineChoice, whyNotKvm } from './engine-choice.ts';
 export type { ForkOptions } from './fork.ts';
+export { DEFAULT_PARAMS, MAX_EMULATED_RAM, MAX_RAM } from './machine-choice.ts';
 export type { VmMemory } from './memory.ts';
 export type { MemoryFile } from './memory-file.ts';
 export type { MemoryImage } from './memory-image.ts';
 export {
-  DEFAULT_PARAMS,
-  MAX_EMULATED_RAM,
   OPTION_NAMES,
   OPTIONS,
   type OptionSpec,

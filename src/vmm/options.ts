@@ -1,15 +1,19 @@
 import { inspect } from 'node:util';
-import { ARM_VIRT, HOTPLUG_ALIGNMENT, hotplugRange } from '../machine/address-map.ts';
-import type { DeviceConfig, MemConfig } from '../machine/machine.ts';
+import { HOTPLUG_ALIGNMENT } from '../machine/address-map.ts';
+import type { DeviceConfig, MachineName, MemConfig } from '../machine/machine.ts';
 import { VmError } from '../util/errors.ts';
 import { type DeviceOptions, resolveDevices } from './device-options.ts';
+import { DEFAULT_PARAMS, MAX_RAM } from './machine-choice.ts';
 import { nearest } from './nearest.ts';
 import type { DefinitionConfig } from './pci-devices.ts';
 import { formatSize, parseSize } from './units.ts';
 
 /** What a virtual machine is made of. The same names are the keys of a configuration file and the CLI's long flags. */
 export interface VmOptions extends DeviceOptions {
-  /** Path or bytes of a kernel: arm64 Image, Image.gz, EFI zboot, or an ELF of a bare-metal guest. Or else `firmware`. */
+  /**
+   * Path or bytes of a kernel: arm64 Image, Image.gz, EFI zboot; x86-64 bzImage, vmlinux; or an ELF of a bare-metal guest for
+   * either. Or else `firmware`.
+   */
   kernel?: string | Uint8Array | undefined;
   /** Path or bytes of a firmware that is built for QEMU's virt board, such as EDK2. It looks for what to boot itself. */
   firmware?: string | Uint8Array | undefined;
@@ -17,7 +21,7 @@ export interface VmOptions extends DeviceOptions {
   flash?: string | undefined;
   /** Path or bytes of an initial RAM disk. */
   initrd?: string | Uint8Array | undefined;
-  /** Kernel command line. Default: {@link DEFAULT_PARAMS}. */
+  /** Kernel command line. Default: the machine's in {@link DEFAULT_PARAMS}. */
   params?: string | undefined;
   /** Guest RAM: `'512M'`, `'2G'` or bytes. Default 512M. */
   memory?: string | number | undefined;
@@ -27,12 +31,17 @@ export interface VmOptions extends DeviceOptions {
   cpus?: number | undefined;
   /** How to run the guest; `'auto'` takes the fastest that works here and says why. Default `'auto'`. */
   engine?: 'auto' | 'kvm' | 'emu' | undefined;
-  /** Which board to build. Default `'auto'`. */
-  machine?: 'auto' | 'arm-virt' | undefined;
+  /** Which board to build; `'auto'` looks at the kernel. Default `'auto'`. */
+  machine?: 'auto' | MachineName | undefined;
   /** `'host'` follows the host's clocks; `'virtual'` counts instructions and makes runs bit-identical. Default `'host'`. */
   clock?: 'host' | 'virtual' | undefined;
-  /** Version of the interrupt controller. Default 3. */
+  /** arm-virt: version of the interrupt controller. Default 3. */
   gic?: 2 | 3 | undefined;
+  /**
+   * x86-pc: guests see that their time stamp counter is invariant. Linux takes it as its clock then, and not kvmclock, by which
+   * it knows the host's time. Default false.
+   */
+  invariantTsc?: boolean | undefined;
   /** `'stream'`: {@link Vm.console}; `'file:PATH'`: appended to a file as well; `'off'`: thrown away. Default `'stream'`. */
   console?: 'stream' | 'off' | `file:${string}` | undefined;
   /** A name for people. */
@@ -57,13 +66,15 @@ export interface ResolvedOptions {
   readonly firmware: string | Uint8Array | undefined;
   readonly flash: string | undefined;
   readonly initrd: string | Uint8Array | undefined;
-  readonly params: string;
+  /** undefined: the machine's default. */
+  readonly params: string | undefined;
   readonly memory: number;
   readonly cpus: number;
   readonly engine: 'auto' | 'kvm' | 'emu';
-  readonly machine: 'auto' | 'arm-virt';
+  readonly machine: 'auto' | MachineName;
   readonly clock: 'host' | 'virtual';
-  readonly gic: 2 | 3;
+  readonly gic: 2 | 3 | undefined;
+  readonly invariantTsc: true | undefined;
   readonly console: 'stream' | 'off' | `file:${string}`;
   readonly name: string | undefined;
   readonly trace: readonly TraceTopic[];
@@ -80,10 +91,6 @@ export interface ResolvedOptions {
 export const TRACE_TOPICS = ['mmio', 'hypercall', 'pci'] as const;
 export type TraceTopic = (typeof TRACE_TOPICS)[number];
 
-/** Console on the PL011, from the first message on; a panic restarts, which ends the machine, instead of spinning. */
-export const DEFAULT_PARAMS = 'earlycon console=ttyAMA0 panic=-1';
-/** One WebAssembly memory of 4 GiB holds the guest's RAM and the engine's own state; this much is left for RAM. */
-export const MAX_EMULATED_RAM = 4009 * 2 ** 20;
 /** No guest that we load runs in less. */
 export const MIN_RAM = 2 ** 20;
 
@@ -136,7 +143,7 @@ const file = (v: unknown) =>
  */
 export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } = {
   kernel: {
-    description: 'kernel: arm64 Image, Image.gz, EFI zboot, or a bare-metal ELF',
+    description: 'kernel: Image, Image.gz, EFI zboot (arm64); bzImage, vmlinux (x86-64); or a bare-metal ELF',
     short: 'k',
     value: 'file',
     check: file,
@@ -149,7 +156,9 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     check: v => (typeof v === 'string' && v !== '' ? undefined : 'must be a path'),
   },
   params: {
-    description: `kernel command line (default: "${DEFAULT_PARAMS}")`,
+    description: `kernel command line (default: ${Object.entries(DEFAULT_PARAMS)
+      .map(([machine, params]) => `"${params}" on ${machine}`)
+      .join(', ')})`,
     short: 'p',
     value: 'text',
     check: v => string(v) ?? ((v as string).length < 2048 ? undefined : 'must be shorter than 2048 characters'),
@@ -167,17 +176,27 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
   },
   cpus: { description: 'vCPUs, 1 to 8 (default: 1)', short: 'c', value: 'count', kind: 'number', check: whole(1, 8) },
   engine: { description: 'auto, kvm or emu (default: auto)', value: 'kind', check: oneOf('auto', 'kvm', 'emu') },
-  machine: { description: 'auto or arm-virt (default: auto)', value: 'board', check: oneOf('auto', 'arm-virt') },
+  machine: {
+    description: 'auto, arm-virt or x86-pc (default: auto, by the kernel)',
+    value: 'board',
+    check: oneOf('auto', 'arm-virt', 'x86-pc'),
+  },
   clock: {
     description: 'host, or virtual: time from the instruction count, runs are bit-identical (default: host)',
     value: 'source',
     check: oneOf('host', 'virtual'),
   },
   gic: {
-    description: 'version of the interrupt controller, 2 or 3 (default: 3)',
+    description: 'arm-virt: version of the interrupt controller, 2 or 3 (default: 3)',
     value: 'version',
     kind: 'number',
     check: oneOf(2, 3),
+  },
+  invariantTsc: {
+    description: 'x86-pc: guests take the time stamp counter as their clock, and not kvmclock',
+    value: '',
+    kind: 'flag',
+    check: flag,
   },
   console: {
     description: 'tty, off or file:PATH (default: tty)',
@@ -267,6 +286,7 @@ export const OPTION_NAMES = Object.keys(OPTIONS) as readonly (keyof VmOptions)[]
 
 /**
  * Checks options and fills in the defaults.
+ * What depends on the machine and the engine is checked later: checkMachine().
  * @throws VmError ERR_USAGE (unknown or bad option), ERR_BAD_SIZE, ERR_MEMORY_TOO_SMALL, ERR_MEMORY_TOO_LARGE.
  */
 export function resolveOptions(options: unknown): ResolvedOptions {
@@ -278,10 +298,10 @@ export function resolveOptions(options: unknown): ResolvedOptions {
       details: { memory, minimum: MIN_RAM },
     });
   }
-  if (memory > MAX_EMULATED_RAM) {
-    throw new VmError('ERR_MEMORY_TOO_LARGE', `memory: ${formatSize(memory)} is more than the emulator can give`, {
-      hint: `use at most ${MAX_EMULATED_RAM / 2 ** 20}M: a WebAssembly memory ends at 4 GiB`,
-      details: { memory, maximum: MAX_EMULATED_RAM },
+  if (memory > MAX_RAM) {
+    throw new VmError('ERR_MEMORY_TOO_LARGE', `memory: ${formatSize(memory)} is more than any machine has room for`, {
+      hint: `use at most ${formatSize(MAX_RAM)}`,
+      details: { memory, maximum: MAX_RAM },
     });
   }
   if (memory % 4096 !== 0) {
@@ -290,20 +310,21 @@ export function resolveOptions(options: unknown): ResolvedOptions {
       details: { memory },
     });
   }
-  const hotplug = resolveHotplug(o.hotplug, memory);
+  const hotplug = resolveHotplug(o.hotplug);
   const clock = o.clock ?? 'host';
   return {
     kernel: o.kernel,
     firmware: o.firmware,
     flash: o.flash,
     initrd: o.initrd,
-    params: o.params ?? DEFAULT_PARAMS,
+    params: o.params,
     memory,
     cpus: o.cpus ?? 1,
     engine: o.engine ?? 'auto',
     machine: o.machine ?? 'auto',
     clock,
-    gic: o.gic ?? 3,
+    gic: o.gic,
+    invariantTsc: o.invariantTsc || undefined,
     console: o.console ?? 'stream',
     name: o.name,
     trace: o.trace ?? [],
@@ -318,7 +339,7 @@ export function resolveOptions(options: unknown): ResolvedOptions {
 }
 
 /** The device that plugs memory, if there is to be any. */
-function resolveHotplug(option: string | number | undefined, memory: number): MemConfig[] {
+function resolveHotplug(option: string | number | undefined): MemConfig[] {
   const size = option === undefined ? 0 : parseSize(option, 'hotplug');
   if (size === 0) return [];
   if (size % HOTPLUG_ALIGNMENT !== 0) {
@@ -327,13 +348,10 @@ function resolveHotplug(option: string | number | undefined, memory: number): Me
       details: { hotplug: size },
     });
   }
-  const { base } = hotplugRange(ARM_VIRT.ram.base + memory, size);
-  const all = base + size - ARM_VIRT.ram.base;
-  if (all > MAX_EMULATED_RAM) {
-    const room = Math.floor((MAX_EMULATED_RAM - (all - size)) / HOTPLUG_ALIGNMENT) * HOTPLUG_ALIGNMENT;
-    throw new VmError('ERR_MEMORY_TOO_LARGE', `hotplug: ${formatSize(size)} is more than the emulator can give`, {
-      hint: `with ${formatSize(memory)} of RAM use at most ${Math.max(0, room) / 2 ** 20}M: a WebAssembly memory ends at 4 GiB`,
-      details: { hotplug: size, memory, maximum: MAX_EMULATED_RAM },
+  if (size > MAX_RAM) {
+    throw new VmError('ERR_MEMORY_TOO_LARGE', `hotplug: ${formatSize(size)} is more than any machine has room for`, {
+      hint: `use at most ${formatSize(MAX_RAM)}`,
+      details: { hotplug: size, maximum: MAX_RAM },
     });
   }
   return [{ kind: 'mem', name: 'mem', size }];

@@ -19,6 +19,7 @@ import { chooseEngine, type EngineChoice } from './engine-choice.ts';
 import { checkLinuxFits, readGuestFile } from './files.ts';
 import { type ForkOptions, forkVm } from './fork.ts';
 import { type InlineHost, placeDevices } from './inline-devices.ts';
+import { checkMachine, chooseMachine, DEFAULT_PARAMS } from './machine-choice.ts';
 import { VmMemory } from './memory.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
 import { VmPci } from './pci.ts';
@@ -91,8 +92,6 @@ interface Asked {
  * A Vm keeps the process alive only while it runs or while something is being asked of it.
  */
 export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
-  /** The engine that was chosen, and why. */
-  readonly engine: EngineChoice;
   /** The guest's console; silent with `console: 'off'`. */
   readonly console: VmConsole;
   /** Resolves when the VM has ended and its resources are free. Never rejects. */
@@ -108,6 +107,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   readonly balloon: VmBalloon;
 
   readonly #options: ResolvedOptions;
+  /** Set while the VM is made: by the kernel, which has to be read for it. */
+  #engine: EngineChoice | undefined;
   readonly #worker: Worker;
   readonly #wake: Int32Array;
   readonly #transcript = new Transcript();
@@ -133,16 +134,9 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   #resolveExited!: (e: VmExit) => void;
   #ready: ((e: VmError | undefined) => void) | undefined;
 
-  private constructor(
-    options: ResolvedOptions,
-    engine: EngineChoice,
-    worker: Worker,
-    wake: Int32Array,
-    file: WriteStream | undefined,
-  ) {
+  private constructor(options: ResolvedOptions, worker: Worker, wake: Int32Array, file: WriteStream | undefined) {
     super();
     this.#options = options;
-    this.engine = engine;
     this.name = options.name;
     this.pci = new VmPci((q, transfer) => this.#askLiving(q, transfer), options.devices, this.#inlineHost);
     this.vsock = new VmVsock(this.#streams);
@@ -193,7 +187,6 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   /** @param startNs for a fork, which begins with nothing loaded: what its clock shows, ns. */
   static async #make(o: ResolvedOptions, create: CreateOptions, startNs?: number): Promise<Vm> {
     const { signal, createModule } = create;
-    const engine = chooseEngine(o.engine, o.clock);
     const path = o.console.startsWith('file:') ? o.console.slice('file:'.length) : undefined;
     const handle = path === undefined ? undefined : await openForWriting(path);
     const wake = new Int32Array(new SharedArrayBuffer(4));
@@ -204,7 +197,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     // No execArgv: the user's loaders and inspectors belong to the user's thread.
     const worker = new Worker(new URL('../machine/machine-worker.js', import.meta.url), { workerData, execArgv: [] });
     const file = handle === undefined ? undefined : createWriteStream('', { fd: handle });
-    const vm = new Vm(o, engine, worker, wake, file);
+    const vm = new Vm(o, worker, wake, file);
     const onAbort = () => vm.#terminate();
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
@@ -212,7 +205,11 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
         vm.#ready = resolve;
       });
       // Files and the Worker's own start take about as long, so they go side by side.
-      const { config, transfer } = await makeConfig(o, engine.kind, vm.#inlineHost, signal);
+      const files = await readFiles(o, signal);
+      const machine = chooseMachine(o.machine, files.kernel);
+      vm.#engine = chooseEngine(o.engine, o.clock, machine);
+      checkMachine(o, machine, vm.#engine.kind);
+      const { config, transfer } = makeConfig(o, files, { machine, engine: vm.#engine.kind }, vm.#inlineHost);
       vm.#send({ type: 'create', config: startNs === undefined ? config : { ...config, startNs } }, transfer);
       const error = await ready;
       signal?.throwIfAborted();
@@ -225,6 +222,11 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     }
     worker.unref();
     return vm;
+  }
+
+  /** The engine that was chosen, and why. */
+  get engine(): EngineChoice {
+    return this.#engine!;
   }
 
   get state(): VmState {
@@ -528,14 +530,16 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   }
 }
 
-/** The machine's configuration with the files' bytes, and those of their buffers that are ours to give away. */
-async function makeConfig(
-  o: ResolvedOptions,
-  engine: EngineChoice['kind'],
-  host: InlineHost,
-  signal: AbortSignal | undefined,
-): Promise<{ readonly config: MachineConfig; readonly transfer: readonly (ArrayBuffer | MessagePort)[] }> {
-  const transfer: (ArrayBuffer | MessagePort)[] = [];
+/** The files that go into the guest. */
+interface GuestFiles {
+  readonly kernel: Uint8Array | undefined;
+  readonly initrd: Uint8Array | undefined;
+  /** Their buffers that are ours to give away. */
+  readonly transfer: readonly ArrayBuffer[];
+}
+
+async function readFiles(o: ResolvedOptions, signal: AbortSignal | undefined): Promise<GuestFiles> {
+  const transfer: ArrayBuffer[] = [];
   const load = async (what: 'kernel' | 'initrd') => {
     const source = o[what];
     if (typeof source !== 'string') return source;
@@ -546,29 +550,38 @@ async function makeConfig(
   };
   const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
   if (kernel !== undefined) checkLinuxFits(kernel, initrd, o.memory);
+  return { kernel, initrd, transfer };
+}
+
+/** The machine's configuration, and what is given away with it. */
+function makeConfig(
+  o: ResolvedOptions,
+  { kernel, initrd, transfer }: GuestFiles,
+  chosen: Pick<MachineConfig, 'machine' | 'engine'>,
+  host: InlineHost,
+): { readonly config: MachineConfig; readonly transfer: readonly (ArrayBuffer | MessagePort)[] } {
   const placed = placeDevices(o.devices, host);
-  transfer.push(...placed.transfer);
   const config: MachineConfig = {
-    machine: 'arm-virt',
-    engine,
+    ...chosen,
     kernel,
     firmware: o.firmware,
     flash: o.flash,
     initrd,
-    params: o.params,
+    params: o.params ?? DEFAULT_PARAMS[chosen.machine],
     memoryBytes: o.memory,
     cpus: o.cpus,
     clock: o.clock,
-    gic: o.gic,
+    gic: o.gic ?? 3,
     ...(o.seed === undefined ? {} : { seed: o.seed }),
     trace: o.trace,
     devices: placed.devices,
     pciSlots: o.slots,
     pciHost: o.pciHost,
     virtio: o.virtio,
+    ...(o.invariantTsc === undefined ? {} : { invariantTsc: o.invariantTsc }),
     ...(o.pinLimit === undefined ? {} : { pinLimitBytes: o.pinLimit }),
   };
-  return { config, transfer };
+  return { config, transfer: [...transfer, ...placed.transfer] };
 }
 
 async function openForWriting(path: string): Promise<FileHandle> {

@@ -20,7 +20,7 @@ import { IrqRoutes } from '../irqs.ts';
 import { Struct } from '../structs.ts';
 import type { IrqRoute, KvmVm } from '../vm.ts';
 import { X86Cpu } from './cpu.ts';
-import { type CpuidLeaf, guestCpuid, supportedCpuid } from './cpuid.ts';
+import { type CpuidLeaf, guestCpuid, physicalAddressBits, supportedCpuid } from './cpuid.ts';
 
 /** Pins of KVM's I/O APIC and of each of its PICs. */
 const IOAPIC_PINS = 24;
@@ -62,6 +62,11 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
     const [cpu] = this.#cpus;
     if (cpu === undefined) throw new VmError('ERR_INTERNAL', 'the VM has not been built');
     return cpu;
+  }
+
+  /** Bits of guest-physical addresses that the VM's processors have. */
+  get physicalAddressBits(): number {
+    return physicalAddressBits(this.#supported ?? []);
   }
 
   build(vm: KvmVm): readonly X86Cpu[] {

@@ -1,0 +1,61 @@
+import type { Hypercall } from '../bus/hypercall.ts';
+import type { X86VcpuBoot } from '../engines/engine.ts';
+import { host } from '../engines/host/host.ts';
+import { hostMemory } from '../engines/host/host-memory.ts';
+import { KvmEngine } from '../engines/kvm/engine.ts';
+import { guestRam } from '../engines/kvm/guest-ram.ts';
+import { KvmSystem } from '../engines/kvm/system.ts';
+import { KvmVm } from '../engines/kvm/vm.ts';
+import { X86Architecture } from '../engines/kvm/x86/architecture.ts';
+import { createHostClock } from '../time/host-clock.ts';
+import { type AddressRange, X86_PC } from './address-map.ts';
+import type { BoardContext } from './board.ts';
+import type { X86Cpus } from './x86-cpus.ts';
+
+/** -KVM_ENOSYS (Documentation/virt/kvm/x86/hypercalls.rst). */
+const NO_SUCH_CALL = -1000n;
+
+/** x86-pc on KVM: PICs, I/O APIC, local APICs, interval timer and KVM's own hypercalls are the kernel's. */
+export class KvmX86Cpus implements X86Cpus {
+  readonly engine: KvmEngine;
+  readonly interrupts: X86Architecture;
+  readonly #context: BoardContext;
+
+  /** @throws VmError ERR_ENGINE_UNAVAILABLE. */
+  constructor(context: BoardContext, ram: readonly AddressRange[], hotplug: AddressRange | undefined) {
+    this.#context = context;
+    const { cpus, invariantTsc = false, startNs } = context.config;
+    this.interrupts = new X86Architecture({ cpus, invariantTsc, reserved: X86_PC.kvmReserved.base });
+    const addon = host();
+    this.engine = new KvmEngine({
+      vm: new KvmVm(new KvmSystem(addon), this.interrupts.vmType),
+      architecture: this.interrupts,
+      ram: ram.flatMap(r => guestRam(r.base, r.size)),
+      hotplug: hotplug && guestRam(hotplug.base, hotplug.size)[0],
+      hostMemory: hostMemory(),
+      clock: createHostClock(undefined, startNs),
+      counterHz: addon.counterHz(),
+    });
+  }
+
+  get physicalAddressBits(): number {
+    return this.interrupts.physicalAddressBits;
+  }
+
+  connect(): void {
+    this.engine.attach(this.#context.sink());
+  }
+
+  start(boot: X86VcpuBoot): void {
+    this.interrupts.bootCpu.start(boot);
+  }
+
+  hypercall(call: Hypercall): void {
+    // The kernel answers those that it knows; only what it was asked to hand over comes here, and that is none.
+    call.result(0, NO_SUCH_CALL);
+  }
+
+  vcpu(id: number): { instructions: undefined; pc: number } {
+    return { instructions: undefined, pc: Number(this.engine.cpu(id).pc) };
+  }
+}
