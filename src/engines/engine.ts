@@ -75,6 +75,28 @@ export interface Vcpu {
   /** Powers the vCPU on at `boot`; MMU off, interrupts masked (PSCI 1.1 section 6.4). */
   start(boot: VcpuBoot): void;
   stop(): void;
+  /**
+   * Registers by the architecture's names in lower case, between two steps. arm64: `x0` to `x30`, `sp_el0`, `sp_el1`, `pc`, `pstate`
+   * and the registers of arm64-registers.ts; x86-64: the names of KVM's structures.
+   */
+  registers(): Record<string, bigint>;
+  /**
+   * Sets some of them, between two steps; all or none. A vCPU that waits for an interrupt goes on.
+   * @throws VmError ERR_USAGE for a name that is none, or a value that the register cannot have.
+   */
+  setRegisters(values: Readonly<Record<string, bigint>>): void;
+  /** Where its time has gone since the last reset; undefined where nobody measures it. */
+  readonly counters?: VcpuCounters | undefined;
+}
+
+/** What is counted of a vCPU on KVM. */
+export interface VcpuCounters {
+  /** Exits that were answered here. */
+  readonly exits: number;
+  /** ns inside KVM_RUN; waiting for an interrupt in the kernel is a part of it. */
+  readonly guestNs: number;
+  /** ns that it waited for answers; with one vCPU the time between two calls of KVM_RUN. */
+  readonly waitNs: number;
 }
 
 /** What the host can do with the memory that guest RAM is made of; `host/host-memory.ts` implements it. */
@@ -134,6 +156,12 @@ export interface Engine extends AsyncDisposable {
   restore(state: unknown): void;
   /** No vCPU runs from its return until the next step(). Emulated ones run in step() only. @throws VmError ERR_VCPU_STUCK. */
   pause(): void;
+  /**
+   * The guest's time stands from here until {@link releaseTime}: its counter, and the machine's clock; wall-clock time goes on.
+   * No vCPU may run meanwhile.
+   */
+  holdTime(): void;
+  releaseTime(): void;
   /** Ends the running step() soon. Any thread. */
   kick(): void;
   stop(): void;

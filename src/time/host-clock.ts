@@ -23,13 +23,22 @@ const nodeTime: HostTime = {
 /** The clock of a machine that runs in the host's time; it is at `startNs` now. */
 export function createHostClock(host: HostTime = nodeTime, startNs = 0): DrivenClock {
   const timers = new TimerQueue();
-  const start = host.monotonicNs() - startNs;
-  const nowNs = () => Math.floor(host.monotonicNs() - start);
+  let start = host.monotonicNs() - startNs;
+  let held: number | undefined;
+  const nowNs = () => held ?? Math.floor(host.monotonicNs() - start);
   return {
     nowNs,
     wall: () => toWall(host.wallNs()),
     at: (ns, f) => timers.at(ns, f),
     nextDeadline: () => timers.nextDeadline(),
     runDue: () => timers.runDue(nowNs()),
+    hold: () => {
+      held ??= nowNs();
+    },
+    release: () => {
+      if (held === undefined) return;
+      start = host.monotonicNs() - held;
+      held = undefined;
+    },
   };
 }

@@ -14,6 +14,9 @@ export interface DrivenClock extends Clock {
   nextDeadline(): number;
   /** Runs the timers that are due, in time order. */
   runDue(): void;
+  /** nowNs() stands from here until {@link release}; wall() goes on. */
+  hold(): void;
+  release(): void;
 }
 
 /** A clock that stands still until its engine moves it: time as a function of the guest's own progress. */

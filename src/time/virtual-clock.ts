@@ -15,6 +15,9 @@ export function createVirtualClock(options: { readonly startWall: bigint }): Vir
     at: (ns, f) => timers.at(ns, f),
     nextDeadline: () => timers.nextDeadline(),
     runDue: () => timers.runDue(now),
+    // Time passes with the guest only, and a guest that is held does not run.
+    hold: () => undefined,
+    release: () => undefined,
     advanceTo(ns) {
       if (ns > now && ns < Number.POSITIVE_INFINITY) now = ns;
     },

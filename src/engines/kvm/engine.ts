@@ -20,9 +20,16 @@ import type { KvmVm } from './vm.ts';
 const STUCK_MS = 5000;
 /** Result of the runner from which on it is a doorbell: -1000 - tag. */
 const DOORBELL = -1000;
-/** Column of the runner's counters with the errno of a KVM_RUN that failed, of 8 for each vCPU. */
+/** Columns of the runner's counters, of 8 for each vCPU; see Addon.runnerCounters. */
 const COUNTERS = 8;
+const COUNTER_EXITS = 1;
+const COUNTER_GUEST_NS = 2;
+const COUNTER_WAIT_NS = 3;
 const COUNTER_ERRNO = 5;
+const COUNTER_STATE = 6;
+/** Values of {@link COUNTER_STATE}: inside of KVM_RUN, and an exit that run() has not returned. */
+const STATE_RUNNING = 1;
+const STATE_EXIT = 2;
 
 /** A vCPU's file descriptor with what only its architecture knows. No method may be called while it runs. */
 export interface KvmCpu {
@@ -48,6 +55,8 @@ export interface KvmArchitecture {
    * @throws VmError when the host cannot have what was asked for.
    */
   build(vm: KvmVm): readonly KvmCpu[];
+  /** Notes the guest's time while no vCPU runs; the result lets it go on from there. */
+  holdTime(): () => void;
   /** Closes what build() opened, but for the vCPUs. */
   close(): void;
 }
@@ -97,6 +106,8 @@ export class KvmEngine implements Engine, PlugListener {
   #sink: ExitSink | undefined;
   #stopped = false;
   #closed = false;
+  /** Lets the guest's time go on. */
+  #releaseTime: (() => void) | undefined;
 
   /** @throws VmError ERR_ENGINE_UNAVAILABLE, ERR_HOST_CALL. */
   constructor(o: KvmEngineOptions) {
@@ -200,6 +211,19 @@ export class KvmEngine implements Engine, PlugListener {
     if (this.#runner !== undefined && !this.#host.pause(this.#runner, STUCK_MS)) this.#stuck(this.#running());
   }
 
+  holdTime(): void {
+    if (this.#runner === undefined || this.#releaseTime !== undefined) return;
+    this.pause();
+    this.clock.hold();
+    this.#releaseTime = this.#o.architecture.holdTime();
+  }
+
+  releaseTime(): void {
+    this.#releaseTime?.();
+    this.#releaseTime = undefined;
+    this.clock.release();
+  }
+
   kick(): void {
     if (this.#runner !== undefined) this.#host.kick(this.#runner);
   }
@@ -218,6 +242,8 @@ export class KvmEngine implements Engine, PlugListener {
     this.#table.renew();
     this.#bells?.renew();
     for (const [space, address, size] of this.#coalesced) this.vm.coalesce(space, address, size, true);
+    // The new guest's time, not that of the one before.
+    if (this.#releaseTime !== undefined) this.#releaseTime = this.#o.architecture.holdTime();
   }
 
   save(): never {
@@ -234,6 +260,22 @@ export class KvmEngine implements Engine, PlugListener {
   cpu(id: number): KvmCpu {
     this.pause();
     return this.#cpus[id]!;
+  }
+
+  /**
+   * No vCPU is in the middle of an instruction: exits that wait are answered, and the kernel has taken the answers in (api.rst,
+   * section 5, "immediate_exit"). Nothing of the registers is in kvm_run then.
+   */
+  #settle(): void {
+    this.pause();
+    const runner = this.#runner;
+    if (runner === undefined || this.#sink === undefined) return;
+    for (const cpu of this.#cpus.keys()) {
+      if (this.#counters[cpu * COUNTERS + COUNTER_STATE] === STATE_EXIT) this.#answer(cpu, this.#sink);
+      // 0: the instruction goes on with a further exit, as string instructions of x86 do.
+      while (this.#host.completeExit(runner, cpu) === 0) this.#answer(cpu, this.#sink);
+    }
+    this.#ring?.drain(this.#sink);
   }
 
   /** What the runner counts: a row of 8 numbers for each vCPU, see Addon.runnerCounters. */
@@ -357,7 +399,7 @@ export class KvmEngine implements Engine, PlugListener {
 
   /** The first vCPU that has not parked. */
   #running(): number {
-    const n = this.#cpus.findIndex((_, id) => this.#counters[id * COUNTERS + 6] === 1);
+    const n = this.#cpus.findIndex((_, id) => this.#counters[id * COUNTERS + COUNTER_STATE] === STATE_RUNNING);
     return Math.max(0, n);
   }
 
@@ -373,6 +415,23 @@ export class KvmEngine implements Engine, PlugListener {
       },
       stop() {
         throw new VmError('ERR_INTERNAL', 'vCPUs of KVM are stopped by their guest');
+      },
+      registers() {
+        engine.#settle();
+        return engine.cpu(id).registers();
+      },
+      setRegisters(values) {
+        engine.#settle();
+        engine.cpu(id).setRegisters(values);
+      },
+      get counters() {
+        const row = id * COUNTERS;
+        const column = (n: number) => engine.#counters[row + n] ?? 0;
+        return {
+          exits: column(COUNTER_EXITS),
+          guestNs: column(COUNTER_GUEST_NS),
+          waitNs: column(COUNTER_WAIT_NS),
+        };
       },
     };
   }

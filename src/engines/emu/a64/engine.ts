@@ -8,6 +8,7 @@ import type { CpuInterface, Engine, ExitSink, HostMemory, Vcpu, VcpuBoot } from 
 import * as L from './core/layout.ts';
 import { type Core, createCore } from './core-instance.ts';
 import { CoreMemorySlots } from './memory-slots.ts';
+import { readRegisters, writeRegisters } from './registers.ts';
 import { CoreWriteTracker } from './write-tracker.ts';
 
 /** Instructions of a slice: what passes at least between two looks at the timers. About 0.2 ms. */
@@ -203,6 +204,14 @@ export class A64Engine implements Engine, PlugListener {
 
   pause(): void {}
 
+  holdTime(): void {
+    this.clock.hold();
+  }
+
+  releaseTime(): void {
+    this.clock.release();
+  }
+
   kick(): void {
     Atomics.store(this.kickWord, 0, 1);
     this.#poll();
@@ -271,6 +280,21 @@ export class A64Engine implements Engine, PlugListener {
     return this.#core.view.getBigUint64(this.#state(cpu, offset), true);
   }
 
+  #registers(cpu: number): Record<string, bigint> {
+    this.#core.exports.switchTo(cpu);
+    return readRegisters(this.#core);
+  }
+
+  #setRegisters(cpu: number, values: Readonly<Record<string, bigint>>): void {
+    const { exports, memory, view } = this.#core;
+    exports.switchTo(cpu);
+    writeRegisters(this.#core, values);
+    // WFI and WFE may complete for any reason (DDI 0487, D1.6): the vCPU goes on where it has been put.
+    if (view.getUint32(L.POWER, true) !== L.POWER_OFF) view.setUint32(L.POWER, L.POWER_ON, true);
+    new Uint8Array(memory.buffer).copyWithin(L.SAVED_CPUS + cpu * L.CPU_SIZE, L.CPU, L.CPU_END);
+    exports.restored();
+  }
+
   /** Suspends the vCPU that makes the current hypercall until an interrupt comes, as WFI does. */
   waitForInterrupt(cpu: number): void {
     this.#core.view.setUint32(this.#state(cpu, L.POWER), L.POWER_WFI, true);
@@ -300,6 +324,8 @@ export class A64Engine implements Engine, PlugListener {
         engine.#core.view.setUint32(engine.#state(id, L.POWER), L.POWER_OFF, true);
         engine.#poll();
       },
+      registers: () => engine.#registers(id),
+      setRegisters: values => engine.#setRegisters(id, values),
     };
   }
 

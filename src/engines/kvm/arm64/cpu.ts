@@ -1,4 +1,5 @@
 import { VmError } from '../../../util/errors.ts';
+import { ARM64_SYSTEM_REGISTERS } from '../../arm64-registers.ts';
 import type { VcpuBoot } from '../../engine.ts';
 import {
   KVM_ARM_VCPU_INIT,
@@ -44,13 +45,33 @@ const core = (offset: number): bigint =>
 
 const CORE: Readonly<Record<string, bigint>> = {
   ...Object.fromEntries(Array.from({ length: 31 }, (_, n) => [`x${n}`, core(kvm_regs['regs.regs'] + 8 * n)])),
-  sp: core(kvm_regs['regs.sp']),
+  sp_el0: core(kvm_regs['regs.sp']),
   pc: core(kvm_regs['regs.pc']),
   pstate: core(kvm_regs['regs.pstate']),
   sp_el1: core(kvm_regs.sp_el1),
   elr_el1: core(kvm_regs.elr_el1),
   spsr_el1: core(kvm_regs.spsr),
 };
+
+/** Register id of a system register by its encoding (api.rst 4.68). */
+const system = (encoding: number): bigint =>
+  KVM_REG_ARM64 | KVM_REG_SIZE_U64 | BigInt(KVM_REG_ARM64_SYSREG) | BigInt(encoding);
+
+/**
+ * api.rst 4.68 and include/uapi/asm/kvm.h: by mistake KVM_REG_ARM_TIMER_CVAL has the encoding of CNTVCT_EL0, and
+ * KVM_REG_ARM_TIMER_CNT that of CNTV_CVAL_EL0. It is part of the interface now.
+ */
+const TIMER_CVAL = system(0xdf02);
+const TIMER_CNT = system(0xdf1a);
+
+const NAMED: ReadonlyMap<string, bigint> = new Map([
+  ...Object.entries(CORE),
+  ...Object.entries(ARM64_SYSTEM_REGISTERS).map(([name, encoding]) => [name, system(encoding)] as const),
+  ['cntv_cval_el0', TIMER_CVAL],
+  ['cntvct_el0', TIMER_CNT],
+]);
+/** Those that are listed under a name are not listed by their encoding, too. */
+const NAMED_IDS: ReadonlySet<bigint> = new Set(NAMED.values());
 
 /** Which features a vCPU gets. */
 export interface Arm64Features {
@@ -105,6 +126,16 @@ export class Arm64Cpu implements KvmCpu {
     return this.#get(CORE.pc!);
   }
 
+  /** The guest's counter, CNTVCT_EL0; setting it sets that of all vCPUs. */
+  get counter(): bigint {
+    return this.#get(TIMER_CNT);
+  }
+
+  set counter(value: bigint) {
+    this.#set(TIMER_CNT, value);
+  }
+
+  /** All registers of 64 bits that KVM lets go: those of arm64-registers.ts by name, others by their encoding. */
   registers(): Record<string, bigint> {
     const out: Record<string, bigint> = {};
     for (const [name, id] of this.#all()) {
@@ -119,24 +150,37 @@ export class Arm64Cpu implements KvmCpu {
   }
 
   setRegisters(values: Readonly<Record<string, bigint>>): void {
-    for (const [name, value] of Object.entries(values)) {
-      const id = CORE[name] ?? this.#all().get(name);
-      if (id === undefined) {
-        throw new VmError('ERR_USAGE', `an arm64 vCPU has no register '${name}'`, { details: { register: name } });
+    const ids = Object.keys(values).map(name => {
+      const id = NAMED.get(name) ?? this.#all().get(name);
+      if (id !== undefined) return id;
+      throw new VmError('ERR_USAGE', `an arm64 vCPU has no register '${name}'`, {
+        hint: 'registers() has all names',
+        details: { register: name },
+      });
+    });
+    for (const [i, [name, value]] of Object.entries(values).entries()) {
+      try {
+        this.#set(ids[i]!, value);
+      } catch (e) {
+        if (errnoOf(e) === undefined) throw e;
+        throw new VmError('ERR_USAGE', `KVM does not let ${name} be 0x${value.toString(16)}`, {
+          hint: 'some registers cannot be set, and some have bits that a guest cannot have',
+          cause: e,
+          details: { register: name },
+        });
       }
-      this.#set(id, value);
     }
   }
 
   describe(): string {
-    return ['pc', 'pstate', 'sp', 'x0', 'x1', 'x2', 'x3', 'x30', 'elr_el1', 'spsr_el1']
+    return ['pc', 'pstate', 'sp_el0', 'x0', 'x1', 'x2', 'x3', 'x30', 'elr_el1', 'spsr_el1']
       .map(n => `${n}=${this.#get(CORE[n]!).toString(16)}`)
       .join(' ');
   }
 
-  /** 64-bit registers by name: core registers, and system registers by their encoding. */
+  /** 64-bit registers by name, and those without one by their encoding. */
   #all(): ReadonlyMap<string, bigint> {
-    this.#names ??= new Map([...Object.entries(CORE), ...this.#systemRegisters()]);
+    this.#names ??= new Map([...NAMED, ...this.#systemRegisters()]);
     return this.#names;
   }
 
@@ -160,6 +204,7 @@ export class Arm64Cpu implements KvmCpu {
     for (let i = 0; i < Number(s.getU64(kvm_reg_list.n)); i++) {
       const id = s.getU64(kvm_reg_list.reg + 8 * i);
       if ((id & KVM_REG_SIZE_MASK) !== KVM_REG_SIZE_U64 || (id & KIND_MASK) !== BigInt(KVM_REG_ARM64_SYSREG)) continue;
+      if (NAMED_IDS.has(id)) continue;
       const n = Number(id & 0xffffn);
       const name = `S${n >> 14}_${(n >> 11) & 7}_C${(n >> 7) & 15}_C${(n >> 3) & 15}_${n & 7}`;
       found.push([name, id]);

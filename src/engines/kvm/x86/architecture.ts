@@ -19,6 +19,7 @@ import type { KvmArchitecture } from '../engine.ts';
 import { IrqRoutes } from '../irqs.ts';
 import { Struct } from '../structs.ts';
 import type { IrqRoute, KvmVm } from '../vm.ts';
+import { holdKvmclock } from './clock.ts';
 import { X86Cpu } from './cpu.ts';
 import { type CpuidLeaf, guestCpuid, physicalAddressBits, supportedCpuid } from './cpuid.ts';
 
@@ -95,6 +96,11 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
       return cpu;
     });
     return this.#cpus;
+  }
+
+  holdTime(): () => void {
+    const fds = this.#cpus.map(c => c.fd);
+    return holdKvmclock(this.#vm!, fds);
   }
 
   close(): void {
