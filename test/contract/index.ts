@@ -1,0 +1,12 @@
+import { assemble } from '../../scripts/asm/assemble.ts';
+import { ACCESS_CASES } from './arm64-access.ts';
+import { type ContractCase, type Outcome, runCase, type SubjectFactory } from './contract.ts';
+import { ARM } from './places.ts';
+
+/** All cases for arm64 engines. */
+export const ARM64_CASES: readonly ContractCase[] = [...ACCESS_CASES];
+
+/** Runs a case for arm64. @throws Error for whatever is not as it must be. */
+export async function runArm64(c: ContractCase, make: SubjectFactory): Promise<Outcome> {
+  return runCase(c, assemble(c.code, { base: BigInt(ARM.code) }).bytes, make);
+}
