@@ -13,6 +13,8 @@ export interface BusDevice {
   /** 64-bit accesses; without these two the bus splits them into two 32-bit ones, low half first. */
   read64?(offset: number): bigint;
   write64?(offset: number, value: bigint): void;
+  /** Of a window to another bus: that bus, whose addresses are the window's offsets. */
+  readonly inside?: AddressBus | undefined;
 }
 
 /** A device's place on a bus; disposing it takes the device off. */

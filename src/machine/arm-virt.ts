@@ -84,6 +84,7 @@ export class ArmVirt implements Board {
     else this.bus.map(pciEcam.base, pciEcam.size / 16, host.cam);
     this.bus.map(pciIo.base, pciIo.size, {
       name: 'PCI I/O window',
+      inside: io,
       read: (offset, size) => io.read(offset, size),
       write: (offset, size, value) => io.write(offset, size, value),
     });

@@ -1,12 +1,13 @@
 import type { MessagePort } from 'node:worker_threads';
 import { createEntropy, type Entropy } from '../devices/psci/entropy.ts';
-import type { ExitSink } from '../engines/engine.ts';
+import type { ExitSink, Vcpu } from '../engines/engine.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
 import type { Clock } from '../time/types.ts';
 import { VmError } from '../util/errors.ts';
 import { hex } from '../util/hex.ts';
 import type { Board, BoardContext, MakeBoard } from './board.ts';
 import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './devices/build.ts';
+import { ExitMeter } from './exit-meter.ts';
 import { HotPlug } from './hot-plug.ts';
 import type {
   BalloonStatistics,
@@ -19,6 +20,7 @@ import type {
   MachineConfig,
   MachineEvents,
   MachineInfo,
+  MachineStats,
   MemoryMap,
   PinReport,
 } from './machine.ts';
@@ -40,6 +42,12 @@ export class GuestMachine implements Machine {
   #held: Promise<void> | undefined;
   /** A reset waits for devices; no vCPU runs meanwhile. */
   #resetting = false;
+  #paused = false;
+  /** A vCPU has run since the machine was made. */
+  #ran = false;
+  /** Time in the engine, ns. */
+  #runNs = 0;
+  readonly #meter = new ExitMeter();
   /** The vCPU whose access is on the bus. */
   #currentCpu = 0;
   #seeds = 0;
@@ -79,18 +87,21 @@ export class GuestMachine implements Machine {
 
   step(): 'yield' | 'idle' | 'stopped' {
     if (this.#ended) return 'stopped';
-    if (this.#resetting || this.#held !== undefined) return 'idle';
+    if (this.#stands) return 'idle';
     this.#stepping = true;
+    this.#ran = true;
+    const began = performance.now();
     this.#board.memory.pins.nowNs = this.#board.engine.clock.nowNs();
     this.#board.engine.clock.runDue();
     const result = this.#board.engine.step(STEP_NS);
     this.#board.console.flush();
     this.#stepping = false;
+    this.#runNs += (performance.now() - began) * 1e6;
     return this.#ended ? 'stopped' : result;
   }
 
   idleMs(): number {
-    if (this.#resetting || this.#held !== undefined) return Number.POSITIVE_INFINITY;
+    if (this.#stands) return Number.POSITIVE_INFINITY;
     const { clock } = this.#board.engine;
     const until = Math.min(this.#board.engine.idleUntilNs(), clock.nextDeadline());
     return Math.max(0, (until - clock.nowNs()) / 1e6);
@@ -152,6 +163,56 @@ export class GuestMachine implements Machine {
     };
   }
 
+  pause(): void {
+    if (this.#ended) throw new VmError('ERR_STATE', 'the VM has ended and cannot be paused');
+    if (this.#paused) {
+      throw new VmError('ERR_STATE', 'the VM is paused already', { hint: 'vm.resume() lets it go on' });
+    }
+    const { engine } = this.#board;
+    engine.pause();
+    engine.holdTime();
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) throw new VmError('ERR_STATE', 'the VM is not paused', { hint: 'vm.pause() pauses it' });
+    this.#board.engine.releaseTime();
+    this.#paused = false;
+    this.#events.wake?.();
+  }
+
+  registers(vcpu: number): Record<string, bigint> {
+    return this.#vcpu(vcpu).registers();
+  }
+
+  setRegisters(vcpu: number, values: Readonly<Record<string, bigint>>): void {
+    if (this.#ran && !this.#paused) {
+      throw new VmError('ERR_STATE', 'registers of a VM that runs cannot be set', {
+        hint: 'pause it first: vm.pause()',
+      });
+    }
+    this.#vcpu(vcpu).setRegisters(values);
+  }
+
+  stats(idleNs: number): MachineStats {
+    this.#meter.on = true;
+    return {
+      nowNs: performance.now() * 1e6,
+      vcpus: this.#board.engine.vcpus.map(({ id, state, counters }) => {
+        return { id, state, counters, instructions: this.#board.vcpu(id).instructions };
+      }),
+      thread: { runNs: this.#runNs, exitNs: this.#meter.totalNs, idleNs },
+      accesses: this.#meter.report(),
+    };
+  }
+
+  #vcpu(id: number): Vcpu {
+    const { vcpus } = this.#board.engine;
+    const vcpu = vcpus[id];
+    if (vcpu !== undefined) return vcpu;
+    throw new VmError('ERR_USAGE', `the VM has no vCPU ${id}`, { hint: `it has ${vcpus.length}, from 0 on` });
+  }
+
   pci(): PciFunctionInfo[] {
     return this.#board.pci.report();
   }
@@ -181,6 +242,7 @@ export class GuestMachine implements Machine {
       });
       return { fork, state: state! };
     });
+    this.#board.engine.pause();
     this.#held = forked.then(
       () => undefined,
       () => undefined,
@@ -327,7 +389,7 @@ export class GuestMachine implements Machine {
         if (!this.#stepping) this.#events.wake?.();
       },
       consoleRoom: () => this.#consoleRoom?.(),
-      sink: () => this.#sink(),
+      sink: () => this.#meter.wrap(this.#sink(), () => this.#board),
       get currentCpu() {
         return machine.#currentCpu;
       },
@@ -421,6 +483,11 @@ export class GuestMachine implements Machine {
       },
       failed: (_cpu, why) => this.#end('crash', why),
     };
+  }
+
+  /** Whether no vCPU may run now. */
+  get #stands(): boolean {
+    return this.#paused || this.#resetting || this.#held !== undefined;
   }
 
   /** Whether everything random comes from a seed. */

@@ -3,6 +3,7 @@
  * messages and asynchronous I/O get their chance between any two slices. An idle guest puts this thread to sleep.
  */
 
+import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { CreateMachine, ExitReason, Machine, MachineConfig } from './machine.ts';
 import {
@@ -65,6 +66,8 @@ class Runner {
   #timer: NodeJS.Timeout | undefined;
   /** `wake` as it was before the last chance to receive messages: if it has changed since, a message is waiting. */
   #seen = 0;
+  /** Time in short sleeps, of which the event loop knows nothing. */
+  #sleptNs = 0;
   readonly #input: Uint8Array[] = [];
 
   async create(createMachine: CreateMachine, config: MachineConfig): Promise<void> {
@@ -147,6 +150,19 @@ class Runner {
       case 'balloon':
       case 'hotplugged':
         value = machine[q.what]();
+        break;
+      case 'pause':
+      case 'resume':
+        machine[q.what]();
+        break;
+      case 'registers':
+        value = machine.registers(q.vcpu);
+        break;
+      case 'setRegisters':
+        machine.setRegisters(q.vcpu, q.values);
+        break;
+      case 'stats':
+        value = machine.stats(performance.eventLoopUtilization().idle * 1e6 + this.#sleptNs);
         break;
       case 'forkMemory':
         value = await machine.forkMemory(q.limitMs);
@@ -259,7 +275,11 @@ class Runner {
         return;
       }
       // While a disk or a socket may answer, turns of the event loop take the place of sleep.
-      if (ms > 0 && !machine.expectsIo()) Atomics.wait(wake, 0, this.#seen, ms);
+      if (ms > 0 && !machine.expectsIo()) {
+        const began = performance.now();
+        Atomics.wait(wake, 0, this.#seen, ms);
+        this.#sleptNs += (performance.now() - began) * 1e6;
+      }
     }
     this.#resume();
   }

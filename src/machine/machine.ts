@@ -7,12 +7,15 @@ import type { InlineConfig } from './inline-protocol.ts';
 import type { MachineState, RamRegion } from './machine-fork.ts';
 import type { ForkAnswer, ForkCall } from './memory-forks.ts';
 import type { MemoryMap, PinReport } from './pin-report.ts';
+import type { MachineStats } from './stats.ts';
 
 export type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
 export type { PinInfo, PinLeak, PinStats } from '../memory/pin-types.ts';
+export type { AccessStats } from './exit-meter.ts';
 export type { MachineState, RamRegion } from './machine-fork.ts';
 export type { ForkAnswer, ForkCall } from './memory-forks.ts';
 export type { MemoryCell, MemoryMap, MemoryMapRegion, PinReport } from './pin-report.ts';
+export type { MachineStats, ThreadStats, VcpuCounters, VcpuStats } from './stats.ts';
 
 /**
  * The seam between a machine (buses, devices, engine) and what drives it: machine-worker.ts inside the VM's Worker,
@@ -230,6 +233,19 @@ export interface Machine {
   /** SHA-256 (hex) of guest memory, the proof that two deterministic runs ended alike. */
   memoryHash(): string;
   info(): MachineInfo;
+  /**
+   * No vCPU runs from here until {@link resume}, and the guest's time stands; what devices have under way goes on.
+   * @throws VmError ERR_STATE when it is paused, or has ended.
+   */
+  pause(): void;
+  /** @throws VmError ERR_STATE when it is not paused. */
+  resume(): void;
+  /** Registers of a vCPU, see Vcpu.registers(). @throws VmError ERR_USAGE for a vCPU that is none. */
+  registers(vcpu: number): Record<string, bigint>;
+  /** Sets some. @throws VmError ERR_STATE unless it is paused or has not run yet, ERR_USAGE. */
+  setRegisters(vcpu: number, values: Readonly<Record<string, bigint>>): void;
+  /** What was counted so far; the first call switches the counting of accesses on. @param idleNs how long its thread slept. */
+  stats(idleNs: number): MachineStats;
   /** Every function of the PCI bus. */
   pci(): PciFunctionInfo[];
   /** Who holds guest memory now. */

@@ -100,6 +100,11 @@ export class PciRoot {
     return this.host.root.functions.some(f => f instanceof PciBridge) ? 255 : 0;
   }
 
+  /** The BAR that answers at an address: see BarMapper.at(). */
+  barAt(space: 'memory' | 'io', address: number): ReturnType<BarMapper['at']> {
+    return this.#mapper.at(space, address);
+  }
+
   report(): PciFunctionInfo[] {
     return reportFunctions(this.host, this.#mapper);
   }

@@ -14,6 +14,7 @@ import type {
   MachineInfo,
   MachineReport,
   MachineState,
+  MachineStats,
   MemoryMap,
   PinReport,
   RamRegion,
@@ -42,6 +43,9 @@ export type ToWorker =
 /** What a Vm may ask of its machine; the answers are {@link Answers}. */
 export type Question =
   | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' | 'hotplugged' }
+  | { readonly what: 'pause' | 'resume' | 'stats' }
+  | { readonly what: 'registers'; readonly vcpu: number }
+  | { readonly what: 'setRegisters'; readonly vcpu: number; readonly values: Readonly<Record<string, bigint>> }
   | { readonly what: 'plug'; readonly device: DeviceConfig }
   | { readonly what: 'forkMemory'; readonly limitMs: number }
   | { readonly what: 'forkMachine'; readonly copies: ReadonlyMap<string, string>; readonly limitMs: number }
@@ -63,6 +67,11 @@ export type Question =
 export interface Answers {
   readonly info: MachineInfo;
   readonly memoryHash: string;
+  readonly pause: undefined;
+  readonly resume: undefined;
+  readonly stats: MachineStats;
+  readonly registers: Record<string, bigint>;
+  readonly setRegisters: undefined;
   readonly pci: readonly PciFunctionInfo[];
   readonly pins: PinReport;
   readonly memoryMap: MemoryMap;

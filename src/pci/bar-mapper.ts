@@ -104,6 +104,17 @@ export class BarMapper {
     return this.#live.get(owner) ?? new Map();
   }
 
+  /** The window that answers at an address; for reports. @returns name of its function, number of the BAR, and its beginning. */
+  at(
+    space: 'memory' | 'io',
+    address: number,
+  ): { readonly name: string; readonly bar: BarIndex; readonly base: number } | undefined {
+    const segment = this.#segments[space].find(s => address >= s.start && address < s.end);
+    if (segment === undefined) return undefined;
+    const { owner, spec, address: base } = segment.live;
+    return { name: owner.name, bar: spec.index, base };
+  }
+
   /** BAR-7: a window lies in one aperture as a whole, as a host bridge forwards it. */
   #inAperture({ space, address, spec }: Reach): boolean {
     return this.#options.apertures.some(

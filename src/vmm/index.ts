@@ -13,13 +13,16 @@ export {
   type PciDeviceSetup,
   type PciDeviceSpec,
 } from '../machine/device-kit.ts';
+export { latencyBound, latencyPercentile } from '../machine/exit-meter.ts';
 export { type Capability, type HostProbe, probeHost } from '../machine/host.ts';
 export type {
+  AccessStats,
   BalloonStatistics,
   ExitReason,
   MachineInfo,
   MachineName,
   MachineReport,
+  MachineStats,
   MemoryCell,
   MemoryMap,
   MemoryMapRegion,
@@ -27,7 +30,10 @@ export type {
   PinLeak,
   PinReport,
   PinStats,
+  ThreadStats,
+  VcpuCounters,
   VcpuInfo,
+  VcpuStats,
 } from '../machine/machine.ts';
 export type { BarInfo, PciFunctionInfo, VectorInfo } from '../pci/report.ts';
 export { type ErrorCode, VmError, type VmErrorOptions } from '../util/errors.ts';
@@ -64,5 +70,6 @@ export { VmPci } from './pci.ts';
 export { StreamError } from './port-stream.ts';
 export type { ConsoleMatch } from './transcript.ts';
 export { formatSize, parseDuration, parseSize } from './units.ts';
-export { type CreateOptions, Vm, type VmEvents, type VmExit, type VmInfo, type VmState } from './vm.ts';
+export type { VmVcpu } from './vcpu.ts';
+export { type CreateOptions, Vm, type VmEvents, type VmExit, type VmInfo, type VmState, type VmStats } from './vm.ts';
 export type { VmVsock, VmVsockListener, VmVsockStream } from './vsock.ts';

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type MessagePort, Worker } from 'node:worker_threads';
-import type { ExitReason, MachineConfig, MachineInfo, MachineReport } from '../machine/machine.ts';
+import type { ExitReason, MachineConfig, MachineInfo, MachineReport, MachineStats } from '../machine/machine.ts';
 import {
   type Answers,
   type FromWorker,
@@ -25,6 +25,7 @@ import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.
 import { VmPci } from './pci.ts';
 import type { StreamHost } from './port-stream.ts';
 import { Transcript } from './transcript.ts';
+import { VmVcpu } from './vcpu.ts';
 import { VmVsock } from './vsock.ts';
 
 /** How a VM ended; the value of {@link Vm.exited}. */
@@ -48,7 +49,15 @@ export interface VmInfo extends MachineInfo {
   readonly engineReason: string;
 }
 
-export type VmState = 'created' | 'running' | 'ended';
+/** 'paused': it was started, and no vCPU runs. */
+export type VmState = 'created' | 'running' | 'paused' | 'ended';
+
+/** What a machine has counted, with the VM's own; see {@link Vm.stats}. */
+export interface VmStats extends MachineStats {
+  readonly name: string | undefined;
+  readonly engine: EngineChoice['kind'];
+  readonly state: VmState;
+}
 
 /** Events of a {@link Vm} and their arguments. */
 export interface VmEvents {
@@ -105,6 +114,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   readonly memory: VmMemory;
   /** The guest's memory balloon. */
   readonly balloon: VmBalloon;
+  /** The guest's CPUs. */
+  readonly vcpus: readonly VmVcpu[];
 
   readonly #options: ResolvedOptions;
   /** Set while the VM is made: by the kernel, which has to be read for it. */
@@ -142,6 +153,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.vsock = new VmVsock(this.#streams);
     this.memory = new VmMemory(this.#streams.ask, () => [...this.#inlineHost.programs].flatMap(p => p.pins()));
     this.balloon = new VmBalloon(this.#streams.ask);
+    this.vcpus = Array.from({ length: options.cpus }, (_, id) => new VmVcpu(id, this.#streams.ask));
     this.#worker = worker;
     this.#wake = wake;
     this.#file = file;
@@ -312,6 +324,37 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     return await forkVm({ ask: this.#streams.ask, options: this.#options, make, askOf }, options);
   }
 
+  /**
+   * Holds the VM: no vCPU runs from the moment that this resolves until {@link resume}. The guest's own time stands, too: its counter
+   * (on x86-64 kvmclock) goes on later from where it was, so that no timeout of the guest's passes; the guest's wall-clock time is late
+   * then by the length of the pause, until its NTP or PTP client corrects it. What devices have under way is finished, and the host's
+   * side of them lives: the console takes input, connections stay open, plugging and forking work.
+   * @throws VmError ERR_STATE when the VM has not been started, is paused, or has ended.
+   */
+  async pause(): Promise<void> {
+    this.#mustRun('paused');
+    await this.#ask({ what: 'pause' });
+    if (this.#state === 'running') this.#state = 'paused';
+  }
+
+  /** Lets a VM go on that was paused. @throws VmError ERR_STATE when it is not paused. */
+  async resume(): Promise<void> {
+    this.#mustRun('resumed');
+    await this.#ask({ what: 'resume' });
+    if (this.#state === 'paused') this.#state = 'running';
+  }
+
+  /**
+   * What the machine has counted so far: accesses to devices by register with the time that their answers took, where the time of its
+   * thread and of its vCPUs went. Take the difference of two. Accesses are counted from the first call on, which makes each some 0.2 us
+   * longer; until then nothing is paid for them.
+   * @throws VmError ERR_STATE when the VM has ended.
+   */
+  async stats(): Promise<VmStats> {
+    const stats = await this.#askLiving({ what: 'stats' });
+    return { name: this.name, engine: this.engine.kind, state: this.#state, ...stats };
+  }
+
   /** Resets the machine, as its reset button would. */
   async reset(): Promise<void> {
     this.#mustLive('reset');
@@ -342,6 +385,15 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
 
   #mustLive(what: string): void {
     if (this.#state === 'ended') throw new VmError('ERR_STATE', `the VM has ended and cannot be ${what}`);
+  }
+
+  /** The machine itself knows whether it is paused: calls may be under way. */
+  #mustRun(what: string): void {
+    this.#mustLive(what);
+    if (this.#state !== 'created') return;
+    throw new VmError('ERR_STATE', `the VM has not been started and cannot be ${what}`, {
+      hint: 'vm.start() starts it',
+    });
   }
 
   #vmInfo(m: MachineInfo): VmInfo {
