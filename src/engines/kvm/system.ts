@@ -6,9 +6,10 @@ import {
   KVM_CREATE_VM,
   KVM_GET_API_VERSION,
   KVM_GET_VCPU_MMAP_SIZE,
+  kvm_run,
 } from './abi/common.generated.ts';
 
-/** What a host is asked by the KVM engine: the addon, or a test's stand-in for it (fake-host.ts). */
+/** What a host is asked by the KVM engine: the addon, or a test's stand-in for it (test/support/fake-kvm). */
 export type KvmHost = Addon;
 
 export const DEV_KVM = '/dev/kvm';
@@ -33,7 +34,13 @@ export class KvmSystem implements Disposable {
     } catch (e) {
       throw cannotOpen(e);
     }
-    const version = host.ioctl(this.fd, KVM_GET_API_VERSION, 0);
+    let version: number;
+    try {
+      version = host.ioctl(this.fd, KVM_GET_API_VERSION, 0);
+    } catch (e) {
+      host.close(this.fd);
+      throw cannotOpen(e);
+    }
     if (version === KVM_API_VERSION) return;
     host.close(this.fd);
     // 4.1: "applications should refuse to run if KVM_GET_API_VERSION returns a value other than 12".
@@ -64,9 +71,14 @@ export class KvmSystem implements Disposable {
     }
   }
 
-  /** 4.5, KVM_GET_VCPU_MMAP_SIZE: bytes of a vCPU's kvm_run mapping. */
+  /** 4.5, KVM_GET_VCPU_MMAP_SIZE: bytes of a vCPU's kvm_run mapping. @throws VmError ERR_ENGINE_UNAVAILABLE. */
   get vcpuMapSize(): number {
-    return this.host.ioctl(this.fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+    const size = this.host.ioctl(this.fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (size >= kvm_run.sizeof) return size;
+    throw new VmError('ERR_ENGINE_UNAVAILABLE', `KVM's state of a vCPU has ${size} bytes, not ${kvm_run.sizeof}`, {
+      hint: 'boot a newer kernel, or use --engine emu',
+      details: { size },
+    });
   }
 
   [Symbol.dispose](): void {
@@ -74,7 +86,7 @@ export class KvmSystem implements Disposable {
   }
 }
 
-/** Why /dev/kvm does not open, with what helps. */
+/** Why /dev/kvm does not open, or is none, with what helps. */
 function cannotOpen(e: unknown): VmError {
   const errno = errnoOf(e);
   const because = (why: string, hint: string) =>
@@ -91,6 +103,8 @@ function cannotOpen(e: unknown): VmError {
       'join its group: sudo usermod -aG kvm $USER, then log in again; or use --engine emu',
     );
   }
+  if (errno === 'ENOTTY')
+    return because(`${DEV_KVM} is not the device of KVM`, 'load the kvm module, or use --engine emu');
   return because(`${DEV_KVM} does not open: ${errno ?? (e as Error).message}`, 'see dmesg | grep -i kvm');
 }
 
