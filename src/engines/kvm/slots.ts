@@ -47,11 +47,12 @@ export class SlotTable {
     return live;
   }
 
-  remove({ slot }: LiveSlot): void {
+  /** Nothing happens when it is gone already, whoever has its number now. */
+  remove({ slot, bytes }: LiveSlot): void {
     const live = this.#live.get(slot);
-    if (live === undefined) return;
-    this.#live.delete(slot);
+    if (live?.bytes !== bytes) return;
     this.#vm.setMemoryRegion({ ...live, size: 0 });
+    this.#live.delete(slot);
   }
 
   /** Tells a new VM of all slots. */
