@@ -6,9 +6,8 @@ import { ARM } from './places.ts';
 
 const hex = (v: number) => `0x${v.toString(16)}`;
 
-/** SPIs and PPIs as the suite's guests use them. */
-export const SPI = 35;
-export const PPI_VIRTUAL_TIMER = 27;
+/** INTIDs from here on are LPIs. */
+export const FIRST_LPI = 8192;
 
 /**
  * A guest: `body`, and the last write.
@@ -87,19 +86,25 @@ irq:    ${handler}
 `;
 }
 
-/** The interrupt controller of the first vCPU (Arm IHI 0069, 4.1 and 5.x): group 1, all priorities. @param spi to enable, or a PPI. */
-export function gic(intid: number): string {
-  const rd = ARM_VIRT.gicr.base;
+/**
+ * The interrupt controller of a vCPU (Arm IHI 0069, chapter 12): group 1, all priorities, interrupts unmasked, {@link vectors}.
+ * @param intid to enable; an SPI goes to the first vCPU. An LPI is enabled by its table.
+ */
+export function gic(intid: number, cpu = 0): string {
+  // Two frames of 64 KiB for each vCPU.
+  const rd = ARM_VIRT.gicr.base + 0x2_0000 * cpu;
   const sgi = rd + 0x1_0000;
   const enable =
-    intid < 32
-      ? `
+    intid >= FIRST_LPI
+      ? ''
+      : intid < 32
+        ? `
         ldr     x30, =${hex(sgi)}
         mov     w27, #-1
         str     w27, [x30, #0x80]           // GICR_IGROUPR0
         ldr     w27, =${hex(2 ** intid)}
         str     w27, [x30, #0x100]          // GICR_ISENABLER0`
-      : `
+        : `
         mov     w27, #-1
         str     w27, [x30, #${0x80 + 4 * (intid >>> 5)}]           // GICD_IGROUPR<n>
         mov     w27, #${2 ** (intid & 31)}
@@ -129,3 +134,34 @@ export function gic(intid: number): string {
         msr     DAIFClr, #2
 `;
 }
+
+/** Waits in WFI until the second word of data is not 0; an interrupt that comes before the WFI is not lost (Arm ARM D1.6.2). */
+export const WAIT = `
+96:     msr     DAIFSet, #2
+        ldr     x30, [x29, #8]
+        cbnz    x30, 95f
+        wfi
+        msr     DAIFClr, #2
+        isb
+        b       96b
+95:     msr     DAIFClr, #2
+`;
+
+/**
+ * A handler that notes the INTID in the third word of data, counts in the fourth, does `device`, and ends WAIT by the second one.
+ * It changes X26 and X27.
+ */
+export const handler = (device: string): string => `
+        mrs     x26, ICC_IAR1_EL1
+        str     x26, [x29, #16]
+        ldr     x27, [x29, #24]
+        add     x27, x27, #1
+        str     x27, [x29, #24]
+        ${device}
+        dsb     sy
+        msr     ICC_EOIR1_EL1, x26
+        isb
+        mov     x27, #1
+        str     x27, [x29, #8]
+        eret
+`;
