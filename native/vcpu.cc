@@ -177,15 +177,24 @@ void OnThreadEnd(void* data) {
   h->runner.reset();
 }
 
-Holder& HolderOfArgument(Info info) {
-  const Holders& known = **static_cast<std::shared_ptr<Holders>*>(info.Data());
+/** What JavaScript gave as a runner, or nothing and what is wrong with it. */
+Holder* FindHolder(napi_env env, napi_value value, const Holders& known, const char** wrong) {
   void* data = nullptr;
-  if (napi_get_value_external(info.Env(), info[0], &data) != napi_ok ||
+  if (napi_get_value_external(env, value, &data) != napi_ok ||
       std::find(known.begin(), known.end(), data) == known.end()) {
-    throw Napi::TypeError::New(info.Env(), "runner must come from runnerCreate()");
+    *wrong = "runner must come from runnerCreate()";
+    return nullptr;
   }
   auto* h = static_cast<Holder*>(data);
-  if (h->runner == nullptr) throw Napi::Error::New(info.Env(), "the runner has been destroyed");
+  if (h->runner != nullptr) return h;
+  *wrong = "the runner has been destroyed";
+  return nullptr;
+}
+
+Holder& HolderOfArgument(Info info) {
+  const char* wrong = nullptr;
+  Holder* h = FindHolder(info.Env(), info[0], **static_cast<std::shared_ptr<Holders>*>(info.Data()), &wrong);
+  if (h == nullptr) throw Napi::TypeError::New(info.Env(), wrong);
   return *h;
 }
 
@@ -286,17 +295,27 @@ Napi::Value RunnerCounters(Info info) {
   return h.rows.Value();
 }
 
-/** run(runner, limitNs) => number. Called for each exit: as little as possible happens here. */
-Napi::Value Run(Info info) {
-  Holder& h = HolderOfArgument(info);
+/** run(runner, limitNs) => number. Called for each exit: as little as possible happens here, so without node-addon-api. */
+napi_value Run(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2] = {};
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, &data);
+  const char* wrong = nullptr;
+  Holder* h = FindHolder(env, arguments[0], **static_cast<std::shared_ptr<Holders>*>(data), &wrong);
   double limit = -1;
-  if (napi_get_value_double(info.Env(), info[1], &limit) != napi_ok || !(limit >= 0)) {
-    throw Napi::RangeError::New(info.Env(), "limitNs is out of range");
+  if (h == nullptr) {
+    napi_throw_type_error(env, nullptr, wrong);
+    return nullptr;
+  }
+  if (napi_get_value_double(env, arguments[1], &limit) != napi_ok || !(limit >= 0)) {
+    napi_throw_range_error(env, nullptr, "limitNs is out of range");
+    return nullptr;
   }
   Ns now = Now();
   napi_value result = nullptr;
-  napi_create_int32(info.Env(), h.runner->Run(now, Deadline(now, limit)), &result);
-  return Napi::Value(info.Env(), result);
+  napi_create_int32(env, h->runner->Run(now, Deadline(now, limit)), &result);
+  return result;
 }
 
 /** loopTimeoutNs() => number */
@@ -391,7 +410,9 @@ void ExportVcpu(Napi::Env env, Napi::Object exports) {
   add("runnerCreate", RunnerCreate);
   add("runnerState", RunnerState);
   add("runnerCounters", RunnerCounters);
-  add("run", Run);
+  napi_value run = nullptr;
+  if (napi_create_function(env, "run", NAPI_AUTO_LENGTH, Run, known, &run) != napi_ok) throw Napi::Error::New(env);
+  exports.Set("run", run);
   add("loopTimeoutNs", LoopTimeoutNs);
   add("kick", Kick);
   add("pause", Pause);
