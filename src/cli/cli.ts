@@ -9,6 +9,7 @@ import { Output } from './output.ts';
 import type { PinsCommandOptions } from './pins.ts';
 import { PLUG_OPTIONS } from './plug.ts';
 import type { PullCommandOptions } from './pull.ts';
+import type { TopCommandOptions } from './top.ts';
 
 /** What tests put in place of the real thing. */
 export interface CliOptions {
@@ -107,6 +108,18 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
       await (await import('./pins.ts')).pins(name, flags);
     });
 
+  program
+    .command('top')
+    .argument('[name]', 'name of the VM, if several run')
+    .description('show what a running VM does: exits by device and register, their latency, where time goes')
+    .option('--once', 'one table, then end')
+    .option('--interval <time>', 'time between two tables (default: 1s)')
+    .option('--json', 'JSON lines on stdout')
+    .action(async (name: string | undefined, flags: TopCommandOptions) => {
+      const { top } = await import('./top.ts');
+      exit(await untilSignal(signal => top(name, flags, signal)));
+    });
+
   const plug = program
     .command('plug')
     .argument('[name]', 'name of the VM, if several run')
@@ -123,6 +136,22 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
     .description('take a device out of a running VM, when its guest lets go of it')
     .action(async (device: string, name: string | undefined) => {
       await (await import('./plug.ts')).unplug(device, name);
+    });
+
+  program
+    .command('pause')
+    .argument('[name]', 'name of the VM, if several run')
+    .description('hold a running VM: its vCPUs and its time stand')
+    .action(async (name: string | undefined) => {
+      await (await import('./pause.ts')).pause(name);
+    });
+
+  program
+    .command('resume')
+    .argument('[name]', 'name of the VM, if several run')
+    .description('let a VM go on that was paused')
+    .action(async (name: string | undefined) => {
+      await (await import('./pause.ts')).resume(name);
     });
 
   program

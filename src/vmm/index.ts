@@ -40,7 +40,7 @@ export { type ErrorCode, VmError, type VmErrorOptions } from '../util/errors.ts'
 export type { VmBalloon } from './balloon.ts';
 export type { VmChannel } from './channel.ts';
 export type { VmConsole, WaitOptions } from './console.ts';
-export { askVm, runningVms } from './control/client.ts';
+export { askVm, onlyVm, runningVms } from './control/client.ts';
 export { type ControlServer, serveControl } from './control/server.ts';
 export {
   type DeviceOptions,

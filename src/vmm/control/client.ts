@@ -54,7 +54,8 @@ export async function askVm(
   throw new VmError(code, message, hint === undefined ? {} : { hint });
 }
 
-async function onlyVm(folder: string): Promise<string> {
+/** The name of the VM that runs, where there is one. @throws VmError ERR_STATE when there is none, or several. */
+export async function onlyVm(folder = controlFolder()): Promise<string> {
   const names = await runningVms(folder);
   if (names.length === 1) return names[0]!;
   throw noVm(names.length === 0 ? 'there is no running VM' : `there are several running VMs: ${names.join(', ')}`);

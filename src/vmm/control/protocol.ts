@@ -6,9 +6,12 @@
 import type { ErrorCode } from '../../util/errors.ts';
 import { VmError } from '../../util/errors.ts';
 
+/** Questions without anything else. */
+const PLAIN = ['info', 'lspci', 'stop', 'pause', 'resume', 'stats'] as const;
+
 /** A question. */
 export type ControlRequest =
-  | { readonly verb: 'info' | 'lspci' | 'stop' }
+  | { readonly verb: (typeof PLAIN)[number] }
   /** With `map`, the answer has a map of memory, too. */
   | { readonly verb: 'pins'; readonly map: boolean }
   | { readonly verb: 'plug'; readonly device: Readonly<Record<string, unknown>> }
@@ -38,14 +41,15 @@ export function parseRequest(line: string): ControlRequest {
     throw new VmError('ERR_USAGE', 'control: a request is one JSON object on a line');
   }
   const { verb, device, name, map } = (typeof r === 'object' && r !== null ? r : {}) as Record<string, unknown>;
-  if (verb === 'info' || verb === 'lspci' || verb === 'stop') return { verb };
+  const plain = PLAIN.find(v => v === verb);
+  if (plain !== undefined) return { verb: plain };
   if (verb === 'pins') return { verb, map: map === true };
   if (verb === 'plug' && typeof device === 'object' && device !== null) {
     return { verb, device: device as Record<string, unknown> };
   }
   if (verb === 'unplug' && typeof name === 'string') return { verb, name };
   throw new VmError('ERR_USAGE', `control: no such request: ${line.slice(0, 100)}`, {
-    hint: 'verbs are info, lspci, pins, stop, plug (with device) and unplug (with name)',
+    hint: 'verbs are info, lspci, pins, stats, pause, resume, stop, plug (with device) and unplug (with name)',
   });
 }
 

@@ -100,6 +100,14 @@ async function act(vm: Vm, r: ControlRequest): Promise<unknown> {
         name: vm.name,
         ...(r.map ? { map: await vm.memory.map() } : {}),
       };
+    case 'stats':
+      return await vm.stats();
+    case 'pause':
+      await vm.pause();
+      return undefined;
+    case 'resume':
+      await vm.resume();
+      return undefined;
     case 'stop':
       return { reason: (await vm.stop()).reason };
     case 'plug':
