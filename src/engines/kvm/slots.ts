@@ -51,7 +51,7 @@ export class SlotTable {
   remove({ slot, bytes }: LiveSlot): void {
     const live = this.#live.get(slot);
     if (live?.bytes !== bytes) return;
-    this.#vm.setMemoryRegion({ ...live, size: 0 });
+    if (!this.#vm.closed) this.#vm.setMemoryRegion({ ...live, size: 0 });
     this.#live.delete(slot);
   }
 

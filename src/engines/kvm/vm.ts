@@ -96,8 +96,14 @@ export class KvmVm implements Disposable {
 
   /** Another, empty VM in place of this one, whose vCPUs and devices are closed already. @throws VmError ERR_ENGINE_UNAVAILABLE. */
   renew(): void {
-    this.host.close(this.#fd);
+    this[Symbol.dispose]();
     this.#fd = this.system.createVm(this.#type);
+    this.#closed = false;
+  }
+
+  /** Whether it is there no more, and with it all slots, events and routes. Its number may be another file's by now. */
+  get closed(): boolean {
+    return this.#closed;
   }
 
   /** 4.4, KVM_CHECK_EXTENSION of the VM: what is there may depend on its type. */
@@ -107,6 +113,8 @@ export class KvmVm implements Disposable {
 
   /** An ioctl of the VM that only one architecture has. */
   ioctl(request: number, argument?: number | ArrayBufferView): number {
+    // What the kernel says of a number that is no file's; this one may be another's.
+    if (this.#closed) throw new VmError('ERR_HOST_CALL', 'the VM is closed', { details: { errno: 'EBADF' } });
     return this.host.ioctl(this.#fd, request, argument);
   }
 
