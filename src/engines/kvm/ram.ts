@@ -76,14 +76,10 @@ export class KvmRam implements WriteTracker {
 
   /** See Engine.discard(). */
   discard(base: Gpa, length: number): void {
-    const r = this.#o.regions.find(m => base >= m.base && base + length <= m.base + m.size);
     if (base % PAGE !== 0 || length % PAGE !== 0 || !(length >= 0)) throw notRam(base, length);
-    if (r === undefined) {
-      this.#discardAcross(base, length);
-      return;
-    }
+    const pieces = this.#pieces(base, length);
     if (this.#logging) this.#discarded.push([base, length]);
-    this.#o.hostMemory.discard(r.bytes, base - r.base, length);
+    for (const [r, offset, size] of pieces) this.#o.hostMemory.discard(r.bytes, offset, size);
   }
 
   /** vCPUs reach [base, base + length) of the hot-plug region; whole blocks. */
@@ -96,12 +92,17 @@ export class KvmRam implements WriteTracker {
     this.#set(base, length, 0);
   }
 
-  #discardAcross(base: Gpa, length: number): void {
-    const r = this.#o.regions.find(m => base >= m.base && base < m.base + m.size);
-    const first = r === undefined ? 0 : Math.min(length, r.base + r.size - base);
-    if (first === 0 || first === length) throw notRam(base, length);
-    this.discard(base, first);
-    this.discard(base + first, length - first);
+  /** The range as parts of regions. @throws VmError ERR_GUEST_ADDRESS where one is in none. */
+  #pieces(base: Gpa, length: number): [region: Region, offset: number, size: number][] {
+    const pieces: [Region, number, number][] = [];
+    for (let at = base; at < base + length; ) {
+      const r = this.#o.regions.find(m => at >= m.base && at < m.base + m.size);
+      if (r === undefined) throw notRam(base, length);
+      const size = Math.min(base + length, r.base + r.size) - at;
+      pieces.push([r, at - r.base, size]);
+      at += size;
+    }
+    return pieces;
   }
 
   #set(base: Gpa, length: number, plugged: 0 | 1): void {
