@@ -35,12 +35,13 @@ export class KvmDoorbells implements DoorbellEvents {
   /** undefined where the kernel has no room or the place is taken: the write is an exit then. */
   register(space: 'memory' | 'io', address: number, doorbell: Doorbell): Disposable | undefined {
     const { host } = this.#vm;
-    const fd = host.eventfd(0, EFD_NONBLOCK);
     const event = { space, address, length: doorbell.size, value: doorbell.value };
+    let fd: number | undefined;
     try {
+      fd = host.eventfd(0, EFD_NONBLOCK);
       this.#vm.ioeventfd(fd, event, true);
     } catch (e) {
-      host.close(fd);
+      if (fd !== undefined) host.close(fd);
       if (errnoOf(e) === undefined) throw e;
       return undefined;
     }
@@ -70,7 +71,7 @@ export class KvmDoorbells implements DoorbellEvents {
     if (r === undefined) return;
     this.#registered.delete(tag);
     this.#watcher.unwatch(r.fd);
-    this.#vm.ioeventfd(r.fd, r.event, false);
+    if (!this.#vm.closed) this.#vm.ioeventfd(r.fd, r.event, false);
     this.#vm.host.close(r.fd);
     // A write that came before the move is this BAR's still.
   }
