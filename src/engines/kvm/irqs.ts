@@ -50,13 +50,18 @@ export class IrqRoutes {
         const now = this.#messages.get(gsi)!;
         if (now.address === m.address && now.data === m.data && now.deviceId === m.deviceId) return;
         this.#messages.set(gsi, m);
-        this.#tell();
-        if (!this.#connected.has(gsi)) this.#vm.irqfd(fd, gsi, true);
+        try {
+          this.#tell();
+          if (!this.#connected.has(gsi)) this.#vm.irqfd(fd, gsi, true);
+        } catch (e) {
+          this.#messages.set(gsi, now);
+          throw e;
+        }
         this.#connected.set(gsi, fd);
       },
       [Symbol.dispose]: () => {
         if (!this.#messages.delete(gsi)) return;
-        if (this.#connected.delete(gsi)) this.#vm.irqfd(fd, gsi, false);
+        if (this.#connected.delete(gsi) && !this.#vm.closed) this.#vm.irqfd(fd, gsi, false);
         host.close(fd);
       },
     };
