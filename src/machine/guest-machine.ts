@@ -26,8 +26,13 @@ import type {
 } from './machine.ts';
 import { checkForkable, type MachineState, type RamRegion, withCopies } from './machine-fork.ts';
 
-/** Guest time that one step() runs, ns. */
+/** How long one step() runs, ns. */
 const STEP_NS = 1_000_000;
+/**
+ * The same for a guest on KVM that needs nobody but its console: a turn of the event loop costs more than most exits, and what
+ * becomes due in the loop ends a step there anyway.
+ */
+const UNDISTURBED_STEP_NS = 10_000_000;
 
 /** A board with its devices, assembled from a configuration: what is the same on every board and engine. */
 export class GuestMachine implements Machine {
@@ -38,6 +43,8 @@ export class GuestMachine implements Machine {
   #consoleRoom: (() => void) | undefined;
   #ended = false;
   #stepping = false;
+  /** The step is a long one. */
+  #undisturbed = false;
   /** The machine is being forked; no vCPU runs meanwhile. */
   #held: Promise<void> | undefined;
   /** A reset waits for devices; no vCPU runs meanwhile. */
@@ -93,7 +100,8 @@ export class GuestMachine implements Machine {
     const began = performance.now();
     this.#board.memory.pins.nowNs = this.#board.engine.clock.nowNs();
     this.#board.engine.clock.runDue();
-    const result = this.#board.engine.step(STEP_NS);
+    this.#undisturbed = this.#board.engine.kind === 'kvm' && this.#needsOnlyConsole;
+    const result = this.#board.engine.step(this.#undisturbed ? UNDISTURBED_STEP_NS : STEP_NS);
     this.#board.console.flush();
     this.#stepping = false;
     this.#runNs += (performance.now() - began) * 1e6;
@@ -356,6 +364,18 @@ export class GuestMachine implements Machine {
     });
   }
 
+  /** Whether nothing but the guest itself goes on: no device waits for the host, or for a turn of the event loop. */
+  get #needsOnlyConsole(): boolean {
+    return !this.#devices.some(d => d.usesLoop || (d.expectsIo?.() ?? false));
+  }
+
+  /** What a write of the guest has begun goes on in the event loop: now, where the step is a long one. */
+  #written(): void {
+    if (!this.#undisturbed || !this.expectsIo()) return;
+    this.#undisturbed = false;
+    this.#board.engine.kick();
+  }
+
   expectsIo(): boolean {
     return this.#devices.some(d => d.expectsIo?.() ?? false);
   }
@@ -461,6 +481,7 @@ export class GuestMachine implements Machine {
         trace?.(`mmio cpu${cpu} write${8 * size} ${hex(address)} <- 0x${value.toString(16)}`);
         if (size === 8) bus.write64(address, value as bigint);
         else bus.write(address, size as 1 | 2 | 4, value as number);
+        this.#written();
       },
       portIn: (cpu, port, size) => {
         this.#currentCpu = cpu;
@@ -472,6 +493,7 @@ export class GuestMachine implements Machine {
         this.#currentCpu = cpu;
         trace?.(`port cpu${cpu} out${8 * size} ${hex(port)} <- 0x${value.toString(16)}`);
         this.#board.ports?.write(port, size as 1 | 2 | 4, value);
+        this.#written();
       },
       hypercall: call => {
         this.#board.hypercall(call);

@@ -8,7 +8,7 @@ import { KvmSystem } from '../engines/kvm/system.ts';
 import { KvmVm } from '../engines/kvm/vm.ts';
 import { X86Architecture } from '../engines/kvm/x86/architecture.ts';
 import { createHostClock } from '../time/host-clock.ts';
-import { type AddressRange, X86_PC } from './address-map.ts';
+import { type AddressRange, X86_PC, X86_PC_PORT } from './address-map.ts';
 import type { BoardContext } from './board.ts';
 import type { X86Cpus } from './x86-cpus.ts';
 
@@ -43,6 +43,8 @@ export class KvmX86Cpus implements X86Cpus {
   }
 
   connect(): void {
+    // THR: Linux looks at LSR once for each 16 characters.
+    this.engine.coalesce('io', X86_PC_PORT.com1.base, 1);
     this.engine.attach(this.#context.sink());
   }
 

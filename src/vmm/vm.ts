@@ -5,6 +5,7 @@ import { type MessagePort, Worker } from 'node:worker_threads';
 import type { ExitReason, MachineConfig, MachineInfo, MachineReport, MachineStats } from '../machine/machine.ts';
 import {
   type Answers,
+  CONSOLE_WINDOW,
   type FromWorker,
   fromPlainError,
   type Question,
@@ -133,6 +134,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   };
   readonly #channels = new VmChannels(this.#streams);
   #kickWord: Int32Array | undefined;
+  /** Console output that has been consumed and not told yet, bytes. */
+  #untold = 0;
   #state: VmState = 'created';
   #info: MachineInfo | undefined;
   #exit: VmExit | undefined;
@@ -167,7 +170,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
           this.#send({ type: 'input', bytes });
         },
         consumed: bytes => {
-          if (this.#file === undefined) this.#send({ type: 'consumed', bytes });
+          if (this.#file === undefined) this.#consumed(bytes);
         },
       },
       this.#transcript,
@@ -526,11 +529,19 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
 
   #consoleOutput(bytes: Uint8Array): void {
     if (this.#options.console === 'off') {
-      this.#send({ type: 'consumed', bytes: bytes.length });
+      this.#consumed(bytes.length);
       return;
     }
-    this.#file?.write(bytes, () => this.#send({ type: 'consumed', bytes: bytes.length }));
+    this.#file?.write(bytes, () => this.#consumed(bytes.length));
     this.console.receive(bytes);
+  }
+
+  /** Console output has found its reader: told in portions, since each message ends what the guest is doing. */
+  #consumed(bytes: number): void {
+    this.#untold += bytes;
+    if (this.#untold < CONSOLE_WINDOW / 4) return;
+    this.#send({ type: 'consumed', bytes: this.#untold });
+    this.#untold = 0;
   }
 
   /** A panicked Linux resets itself (panic=-1); the message is the only difference to a wanted reset. */

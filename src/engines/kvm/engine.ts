@@ -31,6 +31,9 @@ const COUNTER_STATE = 6;
 const STATE_RUNNING = 1;
 const STATE_EXIT = 2;
 
+/** How long writes may be kept back, ns, when nothing happens; see KvmEngine.coalesce(). */
+const LINGER_NS = { first: 2_000_000, factor: 8, longest: 1_000_000_000 };
+
 /** A vCPU's file descriptor with what only its architecture knows. No method may be called while it runs. */
 export interface KvmCpu {
   readonly fd: number;
@@ -104,6 +107,8 @@ export class KvmEngine implements Engine, PlugListener {
   #runner: VcpuRunner | undefined;
   #counters: Float64Array = new Float64Array(0);
   #sink: ExitSink | undefined;
+  /** The longest time that a write may be kept back without an exit. */
+  #lingerNs = Number.POSITIVE_INFINITY;
   #stopped = false;
   #closed = false;
   /** Lets the guest's time go on. */
@@ -155,6 +160,7 @@ export class KvmEngine implements Engine, PlugListener {
     if (this.vm.check(space === 'io' ? kvm.KVM_CAP_COALESCED_PIO : kvm.KVM_CAP_COALESCED_MMIO) === 0) return;
     this.#coalesced.push([space, address, size]);
     this.vm.coalesce(space, address, size, true);
+    this.#lingerNs = LINGER_NS.first;
   }
 
   /**
@@ -176,18 +182,29 @@ export class KvmEngine implements Engine, PlugListener {
     let limit = this.#quietNs(budgetNs);
     let end = 0;
     for (;;) {
-      const who = this.#host.run(runner, limit);
-      this.#ring?.drain(sink);
+      const who = this.#host.run(runner, Math.min(limit, this.#lingerNs));
+      this.#drain(sink, who === -1);
       if (who === -1) return this.#stopped ? 'stopped' : 'yield';
       if (who >= 0) this.#answer(who, sink);
       else if (who <= DOORBELL) this.#bells?.ring(DOORBELL - who);
       else this.#stuck(-2 - who);
       if (this.#stopped) return 'stopped';
       const now = performance.now();
-      if (end === 0) end = now + budgetNs / 1e6;
+      if (end === 0) end = now + Math.min(budgetNs, this.#nextTimerNs()) / 1e6;
       limit = (end - now) * 1e6;
       if (limit <= 0) return 'yield';
     }
+  }
+
+  /**
+   * Makes the writes that KVM has kept back. It says nothing when there are some, so a guest that makes no exit is looked at:
+   * soon after its last one, when they are likely, and later and later.
+   */
+  #drain(sink: ExitSink, quiet: boolean): void {
+    if (this.#coalesced.length === 0 || this.#ring === undefined) return;
+    const written = this.#ring.drain(sink);
+    const longer = Math.min(LINGER_NS.longest, this.#lingerNs * LINGER_NS.factor);
+    this.#lingerNs = written || !quiet ? LINGER_NS.first : longer;
   }
 
   /** A KVM engine waits in step(). */
@@ -325,7 +342,11 @@ export class KvmEngine implements Engine, PlugListener {
     const loop = this.#host.loopTimeoutNs();
     // Something waits for its turn already: it gets it after the usual time.
     if (loop === 0) return budgetNs;
-    return Math.min(loop, Math.max(0, this.clock.nextDeadline() - this.clock.nowNs()));
+    return Math.min(loop, this.#nextTimerNs());
+  }
+
+  #nextTimerNs(): number {
+    return Math.max(0, this.clock.nextDeadline() - this.clock.nowNs());
   }
 
   #answer(cpu: number, sink: ExitSink): void {

@@ -108,10 +108,11 @@ export class CoalescedRing {
     this.#entries = Math.floor((PAGE - kvm_coalesced_mmio_ring.coalesced_mmio) / kvm_coalesced_mmio.sizeof);
   }
 
-  /** Makes the writes in the guest's order; before any later access is answered. */
-  drain(sink: ExitSink): void {
+  /** Makes the writes in the guest's order; before any later access is answered. Whether there were any. */
+  drain(sink: ExitSink): boolean {
     const v = this.#view;
     let first = v.getUint32(kvm_coalesced_mmio_ring.first, true);
+    if (first === v.getUint32(kvm_coalesced_mmio_ring.last, true)) return false;
     while (first !== v.getUint32(kvm_coalesced_mmio_ring.last, true)) {
       const at = kvm_coalesced_mmio_ring.coalesced_mmio + first * kvm_coalesced_mmio.sizeof;
       const low = v.getUint32(at + kvm_coalesced_mmio.phys_addr, true);
@@ -123,6 +124,7 @@ export class CoalescedRing {
       first = (first + 1) % this.#entries;
       v.setUint32(kvm_coalesced_mmio_ring.first, first, true);
     }
+    return true;
   }
 }
 

@@ -39,6 +39,8 @@ export interface BuiltDevice {
   readonly hotplug?: VirtioMem;
   /** Whether the host's side may answer at any moment. */
   expectsIo?(): boolean;
+  /** What a guest's write begins may go on in the event loop, with nothing to see from outside: streams, and code of users'. */
+  readonly usesLoop?: true;
   /** Makes a copy of what the guest writes to on the host, while it does not; a device without any has none. */
   readonly copyTo?: ((path: string) => Promise<void>) | undefined;
   /** Writes out and lets go of what is open on the host. */
@@ -65,11 +67,15 @@ const BUILDERS: { readonly [K in DeviceConfig['kind']]: () => Promise<{ readonly
   inline: () => import('./inline.ts'),
 };
 
+/** Kinds with {@link BuiltDevice.usesLoop}. */
+const LOOPING: ReadonlySet<DeviceConfig['kind']> = new Set(['module', 'inline', 'vsock', 'console']);
+
 /**
  * Builds a device and opens what it needs on the host.
  * @throws VmError of the device's kind: ERR_FILE_*, ERR_DISK, ERR_NETWORK, ERR_DEVICE, ERR_BAR.
  */
 export async function buildDevice(config: DeviceConfig, env: DeviceEnvironment): Promise<BuiltDevice> {
   const { build } = await BUILDERS[config.kind]();
-  return await (build as Builder<DeviceConfig['kind']>)(config, env);
+  const built = await (build as Builder<DeviceConfig['kind']>)(config, env);
+  return LOOPING.has(config.kind) ? { ...built, usesLoop: true } : built;
 }
