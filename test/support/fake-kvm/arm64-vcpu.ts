@@ -56,6 +56,7 @@ export class FakeArm64Vcpu extends FakeVcpu {
     this.registers.set(coreAt(kvm_regs['regs.pstate']), 0x3c5n);
     for (const reg of [SCTLR_EL1, VBAR_EL1]) this.registers.set(reg, 0n);
     this.registers.set(MPIDR_EL1, 0x8000_0000n | BigInt(id));
+    this.registers.set(arm.KVM_REG_ARM_TIMER_CNT, 0n);
     // FPSR has 32 bits.
     this.registers.set(arm.KVM_REG_ARM64 | arm.KVM_REG_SIZE_U32 | BigInt(arm.KVM_REG_ARM_CORE) | 0xd4n, 0n);
     this.ioctls = new Map<number, readonly [string, (a: Argument) => number | undefined]>([

@@ -51,6 +51,8 @@ export class FakeVm implements FakeFile {
   identityMap: number | undefined;
   tss: number | undefined;
   irqchip = false;
+  /** kvmclock, ns; x86. It stands still. */
+  clock = 0n;
   pit: number | undefined;
   isClosed = false;
   readonly #host: FakeVmHost;
@@ -138,6 +140,8 @@ export class FakeVm implements FakeFile {
       [x86.KVM_SET_IDENTITY_MAP_ADDR, ['KVM_SET_IDENTITY_MAP_ADDR', a => this.#setIdentityMap(a)]],
       [x86.KVM_SET_TSS_ADDR, ['KVM_SET_TSS_ADDR', a => this.#setTss(a.number)]],
       [kvm.KVM_CREATE_IRQCHIP, ['KVM_CREATE_IRQCHIP', () => this.#createIrqchip()]],
+      [x86.KVM_GET_CLOCK, ['KVM_GET_CLOCK', a => this.#getClock(a)]],
+      [x86.KVM_SET_CLOCK, ['KVM_SET_CLOCK', a => this.#setClock(a)]],
       [x86.KVM_CREATE_PIT2, ['KVM_CREATE_PIT2', a => this.#createPit(a)]],
     ];
   }
@@ -222,6 +226,14 @@ export class FakeVm implements FakeFile {
     if (this.irqchip) fail('EEXIST');
     if (this.vcpus.size > 0) fail('EINVAL');
     this.irqchip = true;
+  }
+
+  #getClock(a: Argument): undefined {
+    a.view.setBigUint64(x86.kvm_clock_data.clock, this.clock, true);
+  }
+
+  #setClock(a: Argument): undefined {
+    this.clock = a.view.getBigUint64(x86.kvm_clock_data.clock, true);
   }
 
   #createPit(a: Argument): undefined {

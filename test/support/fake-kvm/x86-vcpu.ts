@@ -4,6 +4,7 @@ import {
   KVM_GET_MSRS,
   KVM_GET_REGS,
   KVM_GET_SREGS,
+  KVM_KVMCLOCK_CTRL,
   KVM_SET_CPUID2,
   KVM_SET_LAPIC,
   KVM_SET_MSRS,
@@ -33,6 +34,9 @@ export class FakeX86Vcpu extends FakeVcpu {
   readonly lapic = new Uint8Array(kvm_lapic_state.sizeof);
   readonly msrs = new Map<number, bigint>(MSRS.map(index => [index, 0n]));
   cpuid: CpuidLeaf[] = [];
+  /** Whether the guest has turned its kvmclock on, and whether it was told that it had been stopped. */
+  kvmclock = false;
+  toldOfStop = false;
   readonly ioctls: Ioctls;
 
   constructor(id: number, irqchip: boolean) {
@@ -60,6 +64,7 @@ export class FakeX86Vcpu extends FakeVcpu {
       [KVM_GET_LAPIC, ['KVM_GET_LAPIC', a => (irqchip ? give(this.lapic)(a) : fail('EINVAL'))]],
       [KVM_SET_LAPIC, ['KVM_SET_LAPIC', a => (irqchip ? take(this.lapic)(a) : fail('EINVAL'))]],
       [KVM_SET_CPUID2, ['KVM_SET_CPUID2', a => this.#setCpuid(a)]],
+      [KVM_KVMCLOCK_CTRL, ['KVM_KVMCLOCK_CTRL', () => this.#tellOfStop()]],
       [KVM_SET_MSRS, ['KVM_SET_MSRS', a => this.#msrs(a, (at, index) => this.#setMsr(a, at, index))]],
       [KVM_GET_MSRS, ['KVM_GET_MSRS', a => this.#msrs(a, (at, index) => this.#getMsr(a, at, index))]],
     ]);
@@ -98,6 +103,12 @@ export class FakeX86Vcpu extends FakeVcpu {
       if ((cr4! & 0x20) === 0 || !lma) fail('EINVAL');
     } else if (lma || v.getUint8(kvm_sregs.cs + kvm_segment.l) !== 0) fail('EINVAL');
     take(this.sregs)(a);
+  }
+
+  /** kvm_set_guest_paused() */
+  #tellOfStop(): undefined {
+    if (!this.kvmclock) fail('EINVAL');
+    this.toldOfStop = true;
   }
 
   #setCpuid(a: Argument): undefined {
