@@ -109,7 +109,7 @@ function adjust(l: CpuidLeaf, p: CpuidPolicy): CpuidLeaf {
   switch (l.leaf) {
     case 1: {
       // EBX: initial APIC id, addressable ids in the package, CLFLUSH size (kept).
-      const ids = 2 ** coreBits(p.cpus);
+      const ids = Math.min(255, 2 ** coreBits(p.cpus));
       const ebx = ((l.ebx & 0xff00) | (ids << 16) | (p.apicId << 24)) >>> 0;
       // ECX[31]: a hypervisor is present; ECX[24]: TSC-deadline; ECX[27] OSXSAVE follows CR4 and is KVM's to set.
       const ecx = setIf(p.tscDeadline, set(l.ecx, bit(31)), bit(24));
