@@ -21,7 +21,7 @@ interface Registered {
  * Doorbells as ioeventfds: the guest's write signals an eventfd in the kernel, and the vCPU goes on while this thread
  * answers. A BAR's move disposes the old registration and makes a new one.
  */
-export class KvmDoorbells implements DoorbellEvents {
+export class KvmDoorbells implements DoorbellEvents, Disposable {
   readonly #vm: KvmVm;
   readonly #watcher: EventWatcher;
   readonly #registered = new Map<number, Registered>();
@@ -64,6 +64,11 @@ export class KvmDoorbells implements DoorbellEvents {
       this.#vm.ioeventfd(fd, event, true);
       this.#watcher.watch(fd, tag);
     }
+  }
+
+  /** Ends all that are left. */
+  [Symbol.dispose](): void {
+    for (const tag of [...this.#registered.keys()]) this.#remove(tag);
   }
 
   #remove(tag: number): void {

@@ -55,7 +55,7 @@ export interface KvmArchitecture {
   readonly vmType: number;
   /**
    * Makes the interrupt controller and the vCPUs of a new VM, in the order that its kernel wants. Called again for every reset.
-   * @throws VmError when the host cannot have what was asked for.
+   * @throws VmError when the host cannot have what was asked for; close() is called then, too.
    */
   build(vm: KvmVm): readonly KvmCpu[];
   /** Notes the guest's time while no vCPU runs; the result lets it go on from there. */
@@ -114,7 +114,7 @@ export class KvmEngine implements Engine, PlugListener {
   /** Lets the guest's time go on. */
   #releaseTime: (() => void) | undefined;
 
-  /** @throws VmError ERR_ENGINE_UNAVAILABLE, ERR_HOST_CALL. */
+  /** The VM and its system are the engine's from here on. @throws VmError ERR_ENGINE_UNAVAILABLE, ERR_HOST_CALL; they are closed then. */
   constructor(o: KvmEngineOptions) {
     this.#o = o;
     this.vm = o.vm;
@@ -123,22 +123,27 @@ export class KvmEngine implements Engine, PlugListener {
     this.clock = o.clock;
     this.counterHz = o.counterHz;
     this.returnsMemory = o.hostMemory.available;
-    needCapabilities(this.arch, c => o.vm.check(c));
-    const regions = o.hotplug === undefined ? o.ram : [...o.ram, o.hotplug];
-    // It is private memory: a fork would copy its page tables, and whole pages that are pinned (pinning, section 3).
-    for (const r of regions) o.hostMemory.keepFromChildren(r.bytes);
-    this.memory = createGuestMemory(regions);
-    this.#table = new SlotTable(o.vm, o.vm.check(kvm.KVM_CAP_NR_MEMSLOTS) || 32);
-    this.slots = new KvmMemorySlots(this.#table, o.vm.check(kvm.KVM_CAP_READONLY_MEM) > 0);
-    this.#build();
-    this.writeTracker = new KvmRam({
-      vm: o.vm,
-      slots: this.#table,
-      regions,
-      hotplug: o.hotplug,
-      hostMemory: o.hostMemory,
-      pause: () => this.pause(),
-    });
+    try {
+      needCapabilities(this.arch, c => o.vm.check(c));
+      const regions = o.hotplug === undefined ? o.ram : [...o.ram, o.hotplug];
+      // It is private memory: a fork would copy its page tables, and whole pages that are pinned (pinning, section 3).
+      for (const r of regions) o.hostMemory.keepFromChildren(r.bytes);
+      this.memory = createGuestMemory(regions);
+      this.#table = new SlotTable(o.vm, o.vm.check(kvm.KVM_CAP_NR_MEMSLOTS) || 32);
+      this.slots = new KvmMemorySlots(this.#table, o.vm.check(kvm.KVM_CAP_READONLY_MEM) > 0);
+      this.#build();
+      this.writeTracker = new KvmRam({
+        vm: o.vm,
+        slots: this.#table,
+        regions,
+        hotplug: o.hotplug,
+        hostMemory: o.hostMemory,
+        pause: () => this.pause(),
+      });
+    } catch (e) {
+      this.#close();
+      throw e;
+    }
     this.vcpus = this.#cpus.map((_, id) => this.#vcpu(id));
     const bells = o.ioeventfd ?? this.#cpus.length > 1;
     if (bells && o.vm.check(kvm.KVM_CAP_IOEVENTFD) > 0) {
@@ -253,6 +258,7 @@ export class KvmEngine implements Engine, PlugListener {
   /** A new VM takes the place of the old one: nothing of the old guest's CPUs and interrupts can stay. */
   reset(): void {
     this.#tearDown();
+    this.writeTracker.keepLog();
     this.vm.renew();
     this.#stopped = false;
     this.#build();
@@ -305,15 +311,19 @@ export class KvmEngine implements Engine, PlugListener {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopped = true;
+    this.#close();
+  }
+
+  #close(): void {
     this.#tearDown();
     this.vm[Symbol.dispose]();
     this.vm.system[Symbol.dispose]();
+    this.#bells?.[Symbol.dispose]();
   }
 
   #build(): void {
-    const { architecture } = this.#o;
-    this.#cpus = architecture.build(this.vm);
     try {
+      this.#cpus = this.#o.architecture.build(this.vm);
       const fds = this.#cpus.map(c => c.fd);
       this.#runner = this.#host.runnerCreate(fds, this.vm.system.vcpuMapSize, fds.length > 1);
     } catch (e) {
@@ -332,8 +342,8 @@ export class KvmEngine implements Engine, PlugListener {
     this.#runner = undefined;
     this.#ring = undefined;
     this.#states = [];
-    for (const c of this.#cpus) this.#host.close(c.fd);
     this.#cpus = [];
+    this.vm.closeVcpus();
     this.#o.architecture.close();
   }
 

@@ -33,7 +33,7 @@ export class KvmRam implements WriteTracker {
   readonly #plugged: Uint8Array;
   #hotplugSlots: LiveSlot[] = [];
   #logging = false;
-  /** Ranges that were written or discarded without a vCPU while the log runs. */
+  /** Ranges that were discarded while the log runs, or are in the log of a slot that is gone. */
   readonly #discarded: [base: Gpa, length: number][] = [];
 
   constructor(o: KvmRamOptions) {
@@ -92,6 +92,13 @@ export class KvmRam implements WriteTracker {
     this.#set(base, length, 0);
   }
 
+  /** A slot's log goes with the slot, and all of them with the VM: what they have is taken over before. */
+  keepLog(): void {
+    const taken: [Gpa, number][] = [];
+    this.collectCpu({ markDirty: (base, length) => void taken.push([base, length]) });
+    this.#discarded.push(...taken);
+  }
+
   /** The range as parts of regions. @throws VmError ERR_GUEST_ADDRESS where one is in none. */
   #pieces(base: Gpa, length: number): [region: Region, offset: number, size: number][] {
     const pieces: [Region, number, number][] = [];
@@ -130,7 +137,7 @@ export class KvmRam implements WriteTracker {
     const fits = (s: LiveSlot) =>
       wanted.some(([from, to]) => s.base === hotplug.base + from * BLOCK && s.size === (to - from) * BLOCK);
     this.#o.pause();
-    if (this.#logging && this.#hotplugSlots.some(s => !fits(s))) this.#keepLog();
+    if (this.#hotplugSlots.some(s => !fits(s))) this.keepLog();
     const kept = this.#hotplugSlots.filter(fits);
     for (const s of this.#hotplugSlots) if (!fits(s)) this.#o.slots.remove(s);
     this.#hotplugSlots = kept;
@@ -139,13 +146,6 @@ export class KvmRam implements WriteTracker {
       if (kept.some(s => s.base === base)) continue;
       this.#hotplugSlots.push(this.#add(base, hotplug.bytes.subarray(from * BLOCK, to * BLOCK)));
     }
-  }
-
-  /** A slot's log goes with the slot: what all of them have is taken over. */
-  #keepLog(): void {
-    const taken: [Gpa, number][] = [];
-    this.collectCpu({ markDirty: (base, length) => void taken.push([base, length]) });
-    this.#discarded.push(...taken);
   }
 
   #add(base: Gpa, bytes: Uint8Array): LiveSlot {

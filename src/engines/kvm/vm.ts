@@ -80,21 +80,31 @@ export class KvmVm implements Disposable {
   readonly host: KvmHost;
   readonly #type: number;
   #fd: number;
+  readonly #vcpus: number[] = [];
   #closed = false;
 
-  /** @param type see {@link KvmSystem.createVm}. @throws VmError ERR_ENGINE_UNAVAILABLE. */
+  /**
+   * @param system is closed when there is no VM for it; else it outlives the VM.
+   * @param type see {@link KvmSystem.createVm}.
+   * @throws VmError ERR_ENGINE_UNAVAILABLE.
+   */
   constructor(system: KvmSystem, type: number) {
     this.system = system;
     this.host = system.host;
     this.#type = type;
-    this.#fd = system.createVm(type);
+    try {
+      this.#fd = system.createVm(type);
+    } catch (e) {
+      system[Symbol.dispose]();
+      throw e;
+    }
   }
 
   get fd(): number {
     return this.#fd;
   }
 
-  /** Another, empty VM in place of this one, whose vCPUs and devices are closed already. @throws VmError ERR_ENGINE_UNAVAILABLE. */
+  /** Another, empty VM in place of this one, whose devices are closed already. @throws VmError ERR_ENGINE_UNAVAILABLE. */
   renew(): void {
     this[Symbol.dispose]();
     this.#fd = this.system.createVm(this.#type);
@@ -118,9 +128,16 @@ export class KvmVm implements Disposable {
     return this.host.ioctl(this.#fd, request, argument);
   }
 
-  /** 4.7, KVM_CREATE_VCPU: the vCPU's file descriptor. @param id on x86 the APIC id. */
+  /** 4.7, KVM_CREATE_VCPU: the vCPU's file descriptor, which {@link closeVcpus} closes. @param id on x86 the APIC id. */
   createVcpu(id: number): number {
-    return this.ioctl(KVM_CREATE_VCPU, id);
+    const fd = this.ioctl(KVM_CREATE_VCPU, id);
+    this.#vcpus.push(fd);
+    return fd;
+  }
+
+  /** Closes the vCPUs that there are; when nobody runs them any more. */
+  closeVcpus(): void {
+    for (const fd of this.#vcpus.splice(0)) this.host.close(fd);
   }
 
   /** 4.35, KVM_SET_USER_MEMORY_REGION. The memory must stay as long as the slot. */
@@ -249,9 +266,10 @@ export class KvmVm implements Disposable {
     }
   }
 
-  /** Closes the descriptor; after its vCPUs' and devices'. Once is enough. */
+  /** Closes the vCPUs and the VM; after its devices. Once is enough. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
+    this.closeVcpus();
     this.#closed = true;
     this.host.close(this.#fd);
   }
