@@ -49,7 +49,7 @@ test('nothing is counted until it is switched on, and everything passes', () => 
 
 test('accesses are counted by device and register', () => {
   const { meter, sink, calls } = rig();
-  meter.on = true;
+  meter.start();
   expect(sink.mmioRead(0, 0x1018, 4)).toBe(0x18);
   expect(sink.mmioRead(0, 0x1018, 8)).toBe(0x1c_0000_0018n);
   sink.mmioWrite(0, 0x1018, 4, 1);
@@ -73,7 +73,7 @@ test('accesses are counted by device and register', () => {
 
 test('registers of a device beyond the 256th are counted together', () => {
   const { meter, sink } = rig();
-  meter.on = true;
+  meter.start();
   for (let n = 0; n < 300; n++) sink.mmioRead(0, 0x1000 + 4 * n, 4);
   const report = meter.report();
   expect(report).toHaveLength(257);

@@ -85,72 +85,67 @@ export interface MeteredBuses {
 }
 
 /**
- * Counts the exits of a guest by device and register, and measures how long their answers take. Costs a test of a flag for each exit
- * until it is switched on.
+ * Counts the exits of a guest by device and register, and measures how long their answers take. Costs nothing until it is switched on:
+ * the sink has its own methods until then.
  */
 export class ExitMeter {
-  on = false;
   /** ns that all answers took together since it was switched on. */
   totalNs = 0;
   readonly #devices: Device[] = [];
   /** Looked up once for each mapping: a device that moves gets a new one. */
   readonly #places = new WeakMap<Mapping, Place>();
+  #turnOn: (() => void) | undefined;
 
-  /** `sink` with a look at every exit. @param buses names devices; asked when it is switched on only. */
+  /** `sink` as it is, until {@link start}. @param buses names devices; not asked before that. */
   wrap(sink: ExitSink, buses: () => MeteredBuses): ExitSink {
-    const meter = this;
-    const memory = (address: number) => meter.#find(buses(), 'memory', buses().bus, address);
-    const port = (number: number) => meter.#find(buses(), 'port', buses().ports, number);
+    const wrapped = { ...sink };
+    this.#turnOn = () => Object.assign(wrapped, this.#metered(sink, buses()));
+    return wrapped;
+  }
+
+  /** Counts from here on; again does nothing. */
+  start(): void {
+    this.#turnOn?.();
+    this.#turnOn = undefined;
+  }
+
+  #metered(sink: ExitSink, buses: MeteredBuses): Partial<ExitSink> {
+    // The register is found before the access: a write may move its device away.
+    const memory = (address: number) => this.#find(buses, 'memory', buses.bus, address);
+    const port = (number: number) => this.#find(buses, 'port', buses.ports, number);
     return {
-      mmioRead(cpu, address, size) {
-        if (!meter.on) return sink.mmioRead(cpu, address, size);
+      mmioRead: (cpu, address, size) => {
         const register = memory(address);
         const began = performance.now();
         const value = sink.mmioRead(cpu, address, size);
-        meter.#add(register, false, began);
+        this.#add(register, false, began);
         return value;
       },
-      mmioWrite(cpu, address, size, value) {
-        if (!meter.on) {
-          sink.mmioWrite(cpu, address, size, value);
-          return;
-        }
-        // Before the write: it may move the device away.
+      mmioWrite: (cpu, address, size, value) => {
         const register = memory(address);
         const began = performance.now();
         sink.mmioWrite(cpu, address, size, value);
-        meter.#add(register, true, began);
+        this.#add(register, true, began);
       },
-      portIn(cpu, number, size) {
-        if (!meter.on) return sink.portIn(cpu, number, size);
+      portIn: (cpu, number, size) => {
         const register = port(number);
         const began = performance.now();
         const value = sink.portIn(cpu, number, size);
-        meter.#add(register, false, began);
+        this.#add(register, false, began);
         return value;
       },
-      portOut(cpu, number, size, value) {
-        if (!meter.on) {
-          sink.portOut(cpu, number, size, value);
-          return;
-        }
+      portOut: (cpu, number, size, value) => {
         const register = port(number);
         const began = performance.now();
         sink.portOut(cpu, number, size, value);
-        meter.#add(register, true, began);
+        this.#add(register, true, began);
       },
-      hypercall(call) {
-        if (!meter.on) {
-          sink.hypercall(call);
-          return;
-        }
-        const register = registerOf(meter.#device('hypercall', 'hypercalls'), call.id);
+      hypercall: call => {
+        const register = registerOf(this.#device('hypercall', 'hypercalls'), call.id);
         const began = performance.now();
         sink.hypercall(call);
-        meter.#add(register, true, began);
+        this.#add(register, true, began);
       },
-      system: (event, cpu) => sink.system(event, cpu),
-      failed: (cpu, why) => sink.failed(cpu, why),
     };
   }
 

@@ -203,7 +203,7 @@ export class GuestMachine implements Machine {
   }
 
   stats(idleNs: number): MachineStats {
-    this.#meter.on = true;
+    this.#meter.start();
     return {
       nowNs: performance.now() * 1e6,
       vcpus: this.#board.engine.vcpus.map(({ id, state, counters }) => {

@@ -349,7 +349,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
 
   /**
    * What the machine has counted so far: accesses to devices by register with the time that their answers took, where the time of its
-   * thread and of its vCPUs went. Take the difference of two. Accesses are counted from the first call on, which makes each some 0.2 us
+   * thread and of its vCPUs went. Take the difference of two. Accesses are counted from the first call on, which makes each about 0.5 us
    * longer; until then nothing is paid for them.
    * @throws VmError ERR_STATE when the VM has ended.
    */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assemble } from '../../scripts/asm/assemble.ts';
+import { ARM64_REGISTERS } from '../../src/engines/arm64-registers.ts';
 import { createMachine } from '../../src/machine/create.ts';
 import type { Machine } from '../../src/machine/machine.ts';
 import { VmError } from '../../src/util/errors.ts';
@@ -124,6 +125,18 @@ class Rig implements AsyncDisposable {
   }
 }
 
+/** The registers of vCPU 0 that every engine has, but for the timer's, which time changes. */
+function common(machine: Machine): Record<string, bigint> {
+  const all = machine.registers(0);
+  const names = ARM64_REGISTERS.filter(n => n !== 'cntv_ctl_el0');
+  return Object.fromEntries(
+    names.map(n => {
+      assert.equal(typeof all[n], 'bigint', `there is no ${n}`);
+      return [n, all[n]!];
+    }),
+  );
+}
+
 /** The VmError's code that `f` throws. */
 function codeOf(f: () => unknown): string | undefined {
   try {
@@ -145,7 +158,7 @@ export async function registersCase(engine: 'emu' | 'kvm'): Promise<void> {
     'ERR_STATE',
   );
   machine.pause();
-  const before = machine.registers(0);
+  const before = common(machine);
   assert.equal(before.sp_el1, 0x4030_0000n);
   assert.equal(before.tpidr_el1, 0x0123_4567_89ab_cdefn);
   assert.equal(before.vbar_el1, 0x4028_0000n);
@@ -168,7 +181,7 @@ export async function registersCase(engine: 'emu' | 'kvm'): Promise<void> {
     codeOf(() => machine.registers(1)),
     'ERR_USAGE',
   );
-  assert.deepEqual(machine.registers(0), before, 'what was refused has changed something');
+  assert.deepEqual(common(machine), before, 'what was refused has changed something');
   const changes = {
     x19: 2n ** 64n - 1n,
     sp_el0: 0x1230n,
@@ -181,7 +194,7 @@ export async function registersCase(engine: 'emu' | 'kvm'): Promise<void> {
     pstate: 0xa000_03c4n,
   };
   machine.setRegisters(0, changes);
-  assert.deepEqual(machine.registers(0), { ...before, ...changes });
+  assert.deepEqual(common(machine), { ...before, ...changes });
   // Back from EL1t: the stack pointers are where they were put.
   machine.setRegisters(0, { pc: before.x21!, x0: 0x41n, pstate: 0x3c5n });
   assert.equal(machine.registers(0).sp_el1, changes.sp_el1);

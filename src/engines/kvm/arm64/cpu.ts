@@ -68,10 +68,9 @@ const NAMED: ReadonlyMap<string, bigint> = new Map([
   ...Object.entries(CORE),
   ...Object.entries(ARM64_SYSTEM_REGISTERS).map(([name, encoding]) => [name, system(encoding)] as const),
   ['cntv_cval_el0', TIMER_CVAL],
-  ['cntvct_el0', TIMER_CNT],
 ]);
-/** Those that are listed under a name are not listed by their encoding, too. */
-const NAMED_IDS: ReadonlySet<bigint> = new Set(NAMED.values());
+/** Not listed by their encoding: those that have a name, and the counter, which is no state of one vCPU. */
+const NAMED_IDS: ReadonlySet<bigint> = new Set([...NAMED.values(), TIMER_CNT]);
 
 /** Which features a vCPU gets. */
 export interface Arm64Features {
