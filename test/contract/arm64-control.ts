@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { Worker } from 'node:worker_threads';
 import { ARM_VIRT } from '../../src/machine/address-map.ts';
 import { guest, meet, meeting } from './arm64-source.ts';
-import { type ContractCase, ended, type Rig, read, write } from './contract.ts';
+import { type ContractCase, ended, read, write } from './contract.ts';
+import { endedByTimer, kickedByExit, kickedByThread, longStep, stoppedByExit, toTheEnd } from './control.ts';
 import { ARM } from './places.ts';
 
 // What the host does to a guest that runs, and what the guest asks of its machine (PSCI, DEN0022).
@@ -11,30 +11,11 @@ const D = ARM.device;
 const R = ARM.data;
 const S = ARM.slot;
 
-/** A budget that no test waits for, ns. */
-const LONG_NS = 60e9;
-/** Much less than that, ms. */
-const SOON_MS = 20_000;
-
 const control = (title: string, c: Omit<ContractCase, 'title' | 'arch'>): ContractCase => ({
   title,
   arch: 'aarch64',
   ...c,
 });
-
-/** One step with a budget that nothing but the host's will ends early. */
-function longStep(rig: Rig): 'yield' | 'idle' | 'stopped' {
-  // Should the engine not hear of the host's wish, this timer ends the step, too late.
-  const net = setTimeout(() => undefined, SOON_MS);
-  const started = performance.now();
-  try {
-    return rig.step(LONG_NS);
-  } finally {
-    clearTimeout(net);
-    const ms = performance.now() - started;
-    assert.ok(ms < SOON_MS, `the step took ${Math.round(ms)} ms`);
-  }
-}
 
 const PSCI = {
   PSCI_VERSION: 0x8400_0000,
@@ -68,49 +49,17 @@ export const CONTROL_CASES: readonly ContractCase[] = [
     code: guest(`
         str     wzr, [x28]
         ${SPIN}`),
-    run: rig => {
-      rig.onWrite(D, () => rig.engine.kick());
-      rig.start();
-      assert.equal(longStep(rig), 'yield');
-    },
+    run: rig => kickedByExit(rig, D),
     trace: [write(4, D, 0)],
   }),
   control('another thread ends the step of a guest that spins', {
     code: guest(SPIN),
-    run: async rig => {
-      // Where there is a word, the thread stores 1 into it; else its message does, an event of this thread's loop.
-      const source = `
-        const { parentPort, workerData } = require('node:worker_threads');
-        parentPort.postMessage('ready');
-        setTimeout(() => {
-          if (workerData !== undefined) Atomics.store(workerData, 0, 1);
-          parentPort.postMessage('kick');
-        }, 50);
-      `;
-      const worker = new Worker(source, { eval: true, workerData: rig.engine.kickWord });
-      await new Promise(resolve => worker.once('message', resolve));
-      rig.start();
-      assert.equal(longStep(rig), 'yield');
-      const before = rig.engine.memory.u64(R + 8);
-      assert.ok(before > 0n);
-      await worker.terminate();
-    },
+    run: rig => kickedByThread(rig, () => rig.engine.memory.u64(R + 8)),
     trace: [],
   }),
   control('a timer of the machine’s ends the step of a guest that spins, and runs', {
     code: guest(SPIN),
-    run: rig => {
-      const { clock } = rig.engine;
-      let fired = false;
-      clock.at(clock.nowNs() + 20e6, () => {
-        fired = true;
-      });
-      rig.start();
-      const limit = performance.now() + SOON_MS;
-      // An engine may end its steps before that.
-      while (!fired && performance.now() < limit) rig.step(1e6);
-      assert.ok(fired);
-    },
+    run: rig => endedByTimer(rig),
     trace: [],
   }),
   control('stop() from an exit ends the step of a guest that spins, and every later one', {
@@ -118,14 +67,7 @@ export const CONTROL_CASES: readonly ContractCase[] = [
     code: guest(`
         str     wzr, [x28]
         ${SPIN}`),
-    run: rig => {
-      rig.onWrite(D, () => rig.engine.stop());
-      rig.start();
-      assert.equal(longStep(rig), 'stopped');
-      const count = rig.engine.memory.u64(R + 8);
-      assert.equal(longStep(rig), 'stopped');
-      assert.equal(rig.engine.memory.u64(R + 8), count);
-    },
+    run: rig => stoppedByExit(rig, D, () => rig.engine.memory.u64(R + 8)),
     trace: [write(4, D, 0)],
   }),
   control('stop() between two steps keeps the guest from running', {
@@ -355,10 +297,3 @@ second: ldr     x29, =${R}
     trace: [],
   }),
 ];
-
-/** Runs a guest that ends its machine; nothing of it runs afterwards. */
-async function toTheEnd(rig: Rig): Promise<void> {
-  rig.start();
-  await rig.until('the end of the machine', () => rig.event !== undefined);
-  assert.equal(longStep(rig), 'stopped');
-}

@@ -17,7 +17,6 @@ const SPURIOUS = 1023;
 const interrupts = (title: string, c: Omit<ContractCase, 'title' | 'arch'>): ContractCase => ({
   title,
   arch: 'aarch64',
-  needs: ['interrupts'],
   ...c,
 });
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { guest, meet, meeting } from './arm64-source.ts';
-import { type ContractCase, type Rig, read, write } from './contract.ts';
+import { type ContractCase, read, write } from './contract.ts';
+import { map, PAGE, setU32, u32, written } from './memory.ts';
 import { ARM } from './places.ts';
 
 // Memory that guests reach without an exit: slots of devices, memory that is plugged, pages that are logged or given back.
@@ -8,7 +9,6 @@ import { ARM } from './places.ts';
 const D = ARM.device;
 const R = ARM.data;
 const S = ARM.slot;
-const PAGE = 4096;
 const BLOCK = 2 * 2 ** 20;
 const ONES = 0xffff_ffff;
 
@@ -17,34 +17,6 @@ const memory = (title: string, c: Omit<ContractCase, 'title' | 'arch'>): Contrac
   arch: 'aarch64',
   ...c,
 });
-
-/** Maps device memory, of which there must be some. */
-function map(
-  rig: Rig,
-  base: number,
-  bytes: Uint8Array,
-  o: { readonly offset?: number; readonly size?: number; readonly readOnly?: boolean } = {},
-): Disposable {
-  const { offset = 0, size = bytes.length - offset, readOnly = false } = o;
-  const slot = rig.engine.slots.map(base, size, { bytes }, offset, readOnly);
-  assert.ok(slot, 'the engine has no slot');
-  return slot;
-}
-
-const u32 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
-const setU32 = (bytes: Uint8Array, at: number, v: number) =>
-  new DataView(bytes.buffer, bytes.byteOffset).setUint32(at, v, true);
-
-/** The pages that vCPUs have written since the last call, by address. */
-function written(rig: Rig): number[] {
-  const pages = new Set<number>();
-  rig.engine.writeTracker.collectCpu({
-    markDirty: (base, length) => {
-      for (let p = Math.floor(base / PAGE) * PAGE; p < base + length; p += PAGE) pages.add(p);
-    },
-  });
-  return [...pages].sort((a, b) => a - b);
-}
 
 /** Cases of memory. */
 export const MEMORY_CASES: readonly ContractCase[] = [

@@ -11,8 +11,11 @@ import type { ExitReason } from '../../src/machine/machine.ts';
 // What every engine must do alike: tiny guests, and the bus accesses, registers and memory that they must come to. The
 // expected values are those of the architectures' manuals, never those of an engine. See docs/testing.md.
 
-/** What a case wants of its host beside an engine of its architecture; a host that lacks it skips the case. */
-export type Need = 'long mode' | 'interrupts' | 'coalescing' | 'read-only slots' | 'triple fault' | 'startup IPI';
+/**
+ * What not every host can do beside running an engine of the case's architecture. A host that fails the need's probe (index.ts)
+ * skips the case.
+ */
+export type Need = 'long mode' | 'IRET in protected mode' | 'sign-extending loads of devices';
 
 /** A guest and what must come of it. */
 export interface ContractCase {
@@ -59,6 +62,8 @@ export interface Subject extends AsyncDisposable {
   hypercall(call: Hypercall): void;
   /** Registers of a vCPU by name; no step() is running. */
   registers(cpu: number): Readonly<Record<string, bigint>>;
+  /** Changes some of the first vCPU's. */
+  setRegisters(values: Readonly<Record<string, bigint>>): void;
   /** Lets writes wait for the next exit; undefined: this engine never does. */
   coalesce?(space: 'memory' | 'io', address: number, size: number): void;
 }

@@ -63,6 +63,11 @@ class ArmSubject implements Subject {
     this.#cpus.hypercall(call);
   }
 
+  setRegisters(values: Readonly<Record<string, bigint>>): void {
+    if (!(this.engine instanceof KvmEngine)) throw new Error('this engine sets no registers yet');
+    this.engine.cpu(0).setRegisters(values);
+  }
+
   registers(cpu: number): Record<string, bigint> {
     const { engine } = this;
     if (engine instanceof KvmEngine) return engine.cpu(cpu).registers();
@@ -127,6 +132,10 @@ class KvmX86Subject implements Subject {
 
   registers(cpu: number): Record<string, bigint> {
     return this.engine.cpu(cpu).registers();
+  }
+
+  setRegisters(values: Readonly<Record<string, bigint>>): void {
+    this.engine.cpu(0).setRegisters(values);
   }
 
   coalesce(space: 'memory' | 'io', address: number, size: number): void {
