@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FakeHost } from '../../../test/support/fake-kvm/fake-host.ts';
+import type { FakeVm } from '../../../test/support/fake-kvm/fake-vm.ts';
 import { RecordingSink } from '../../../test/support/fake-kvm/sink.ts';
 import {
   exit,
@@ -67,6 +68,7 @@ function start(cpus = 1, more: Partial<KvmEngineOptions> = {}): KvmEngine {
 }
 
 const cpu = (id = 0) => host.vm.vcpu(id);
+const slotsOf = (vm: FakeVm) => [...vm.memory.slots].map(([n, s]) => [n, s.base, s.size, s.flags, s.address]);
 
 /** What `f` throws. */
 function errorOf(f: () => unknown): VmError {
@@ -404,7 +406,8 @@ describe('a reset', () => {
     expect(runner.destroyed).toBe(true);
     expect(host.openFiles.toSorted()).toEqual(open);
     const now = host.vm;
-    expect([...now.memory.slots]).toEqual([...before.memory.slots]);
+    expect(slotsOf(now)).toEqual(slotsOf(before));
+    expect(slotsOf(now)).toHaveLength(2);
     expect(now.events.ioeventfds).toEqual(before.events.ioeventfds);
     expect(now.events.zones).toEqual(before.events.zones);
     expect(now.events.routes).toEqual(before.events.routes);
