@@ -179,11 +179,8 @@ export const INTERRUPT_CASES: readonly ContractCase[] = [
   interrupts('an edge-triggered interrupt remembers a pulse', {
     code: guest(
       `
-        ${gic(SPI)}
+        ${gic(SPI, { trigger: 'edge' })}
         msr     DAIFSet, #2
-        ldr     x9, =${ARM_VIRT.gicd.base}
-        mov     w10, #0x80
-        str     w10, [x9, #0xc08]           // GICD_ICFGR2: 35 is edge-triggered
         str     wzr, [x28]
         ${WAIT}
         mrs     x2, ICC_IAR1_EL1
@@ -202,6 +199,34 @@ export const INTERRUPT_CASES: readonly ContractCase[] = [
     },
     trace: [write(4, D, 0), write(4, D + 4, SPI)],
     registers: { x0: SPI, x1: 1, x2: SPURIOUS },
+  }),
+  interrupts('a level-triggered interrupt forgets a pulse that has ended', {
+    code: guest(
+      `
+        ${gic(SPI)}
+        msr     DAIFSet, #2
+        str     wzr, [x28]
+        isb
+        mrs     x0, ISR_EL1
+        msr     DAIFClr, #2
+        isb
+        mov     w9, #1000
+1:      subs    w9, w9, #1
+        b.ne    1b
+        ldr     x1, [x29, #24]`,
+      { tail: vectors(handler(ACKNOWLEDGE)) },
+    ),
+    run: async rig => {
+      const line = rig.subject.interrupts.line(WIRE);
+      rig.onWrite(D, () => {
+        line.set(true);
+        line.set(false);
+      });
+      rig.start();
+      await rig.finish();
+    },
+    trace: [write(4, D, 0)],
+    registers: { x0: 0, x1: 0 },
   }),
   interrupts('a wire works after a reset: what the device does next is seen', {
     code: guest(
@@ -233,6 +258,34 @@ export const INTERRUPT_CASES: readonly ContractCase[] = [
     },
     trace: [write(4, D, 0), write(4, D + 4, SPI), write(4, D, 0), write(4, D + 4, SPI)],
     registers: { x0: SPI, x1: 1 },
+  }),
+  interrupts('a wire that is high throughout a reset interrupts after it', {
+    code: guest(
+      `
+        str     xzr, [x29, #8]
+        ${gic(SPI)}
+        str     wzr, [x28]
+        ${WAIT}
+        ldr     x0, [x29, #16]`,
+      { tail: vectors(handler(ACKNOWLEDGE)) },
+    ),
+    run: async rig => {
+      const line = rig.subject.interrupts.line(WIRE);
+      line.set(true);
+      let lowers = false;
+      rig.onWrite(D + 4, () => (lowers ? line.set(false) : rig.engine.stop()));
+      rig.start();
+      await rig.until('the interrupt', () => rig.trace.includes(write(4, D + 4, SPI)));
+      rig.engine.pause();
+      rig.reset();
+      rig.trace.length = 0;
+      lowers = true;
+      rig.start();
+      await rig.finish();
+    },
+    // It comes as soon as interrupts are unmasked, before the write.
+    trace: [write(4, D + 4, SPI), write(4, D, 0)],
+    registers: { x0: SPI },
   }),
   interrupts('a message through the ITS is its LPI; what is not mapped is dropped', {
     code: guest(

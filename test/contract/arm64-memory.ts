@@ -268,6 +268,34 @@ export const MEMORY_CASES: readonly ContractCase[] = [
     memory: { [R + 0x1000]: 0x1111, [R + 0x2000]: 0, [R + 0x2010]: 7, [R + 0x2ff8]: 0, [R + 0x3000]: 0x4444 },
     registers: { x0: 0x2222, x1: 0, x2: 0, x3: 0x4444, x4: 0, x5: 7 },
   }),
+  memory('writes that may wait come in their order before the next access is answered', {
+    reads: { [D + 0x10]: 0x55 },
+    code: guest(`
+        mov     w0, #1
+        str     w0, [x28]
+        mov     w0, #2
+        str     w0, [x28]
+        ldr     w1, [x28, #0x10]
+        str     w1, [x28]
+        str     w1, [x28, #8]
+        strb    w1, [x28]
+        mov     w0, #3
+        str     w0, [x28]`),
+    run: async rig => {
+      rig.subject.coalesce?.('memory', D, 4);
+      rig.start();
+      await rig.finish();
+    },
+    trace: [
+      write(4, D, 1),
+      write(4, D, 2),
+      read(4, D + 0x10, 0x55),
+      write(4, D, 0x55),
+      write(4, D + 8, 0x55),
+      write(1, D, 0x55),
+      write(4, D, 3),
+    ],
+  }),
   memory('code that the host changes while the guest is paused is what runs next', {
     code: guest(
       `

@@ -149,7 +149,7 @@ export const SMP_CASES: readonly ContractCase[] = [
       {
         tail: `
         ${SECOND}
-        ${gic(2, 1)}
+        ${gic(2, { cpu: 1 })}
         mov     x0, #1
         str     x0, [x29, #0x50]
         ${WAIT}
@@ -224,6 +224,30 @@ export const SMP_CASES: readonly ContractCase[] = [
       assert.deepEqual([...pages].sort(), [0, 1, 2]);
     },
     trace: [],
+  }),
+  smp('doorbells, and writes that may wait, are so after a reset, too', {
+    code: guest(`
+        str     wzr, [x28, #0x20]
+        str     wzr, [x28, #0x40]
+        ldr     w1, [x28, #0x44]`),
+    reads: { [D + 0x44]: [1, 2] },
+    run: async rig => {
+      let rings = 0;
+      const ring = () => rings++;
+      rig.engine.doorbells?.register('memory', D + 0x20, { offset: 0x20, size: 4, ring });
+      rig.subject.coalesce?.('memory', D + 0x40, 4);
+      // Without events the device rings them itself.
+      rig.onWrite(D + 0x20, ring);
+      for (const round of [1, 2]) {
+        rig.start();
+        await rig.until('rung', () => rings === round && rig.ends === round);
+        rig.engine.pause();
+        if (round === 1) rig.reset();
+      }
+      const others = rig.trace.splice(0).filter(line => line !== write(4, D + 0x20, 0));
+      rig.trace.push(...others);
+    },
+    trace: [1, 2].flatMap(n => [write(4, D + 0x40, 0), read(4, D + 0x44, n)]),
   }),
   smp('doorbells ring, by an event or by an exit; other values of a doorbell with a value are the device’s', {
     code: guest(`

@@ -89,8 +89,10 @@ irq:    ${handler}
 /**
  * The interrupt controller of a vCPU (Arm IHI 0069, chapter 12): group 1, all priorities, interrupts unmasked, {@link vectors}.
  * @param intid to enable; an SPI goes to the first vCPU. An LPI is enabled by its table.
+ * @param o trigger of an SPI: what it is after a reset is not defined (12.9.7).
  */
-export function gic(intid: number, cpu = 0): string {
+export function gic(intid: number, o: { readonly cpu?: number; readonly trigger?: 'level' | 'edge' } = {}): string {
+  const { cpu = 0, trigger = 'level' } = o;
   // Two frames of 64 KiB for each vCPU.
   const rd = ARM_VIRT.gicr.base + 0x2_0000 * cpu;
   const sgi = rd + 0x1_0000;
@@ -107,6 +109,8 @@ export function gic(intid: number, cpu = 0): string {
         : `
         mov     w27, #-1
         str     w27, [x30, #${0x80 + 4 * (intid >>> 5)}]           // GICD_IGROUPR<n>
+        ldr     w27, =${trigger === 'edge' ? hex(2 * 4 ** (intid & 15)) : 0}
+        str     w27, [x30, #${0xc00 + 4 * (intid >>> 4)}]          // GICD_ICFGR<n>
         mov     w27, #${2 ** (intid & 31)}
         str     w27, [x30, #${0x100 + 4 * (intid >>> 5)}]          // GICD_ISENABLER<n>
         ldr     x27, =${hex(ARM_VIRT.gicd.base + 0x6000 + 8 * intid)}

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ContractCase, portOut, read, write } from './contract.ts';
+import { type ContractCase, portOut, type Rig, read, write } from './contract.ts';
 import { map, PAGE, setU32, u32, written } from './memory.ts';
 import { X86 } from './places.ts';
 import { guest, meet, meeting } from './x86-source.ts';
@@ -19,6 +19,12 @@ const memory = (title: string, c: Omit<ContractCase, 'title' | 'arch'>): Contrac
   mode: 'protected',
   ...c,
 });
+
+/**
+ * The pages that vCPUs have written, without that of the meetings: the host has written it, and x86's KVM reports a page, too, that
+ * a vCPU comes to read first and could write (make_spte() of arch/x86/kvm/mmu/spte.c).
+ */
+const writtenByGuest = (rig: Rig) => written(rig).filter(p => p !== R);
 
 /** Cases of memory. */
 export const X86_MEMORY_CASES: readonly ContractCase[] = [
@@ -211,20 +217,20 @@ export const X86_MEMORY_CASES: readonly ContractCase[] = [
       await meeting(rig, 1, () => rig.engine.writeTracker.start());
       await meeting(rig, 2, () => {
         assert.deepEqual(
-          written(rig).map(p => (p - base) / PAGE),
+          writtenByGuest(rig).map(p => (p - base) / PAGE),
           [0, 3, 6, 7],
         );
       });
-      await meeting(rig, 3, () => assert.deepEqual(written(rig), []));
+      await meeting(rig, 3, () => assert.deepEqual(writtenByGuest(rig), []));
       await meeting(rig, 4, () => {
-        assert.deepEqual(written(rig), [base]);
+        assert.deepEqual(writtenByGuest(rig), [base]);
         rig.engine.writeTracker.stop();
       });
       await rig.finish(5);
       rig.engine.pause();
       // A log that starts again starts empty.
       rig.engine.writeTracker.start();
-      assert.deepEqual(written(rig), []);
+      assert.deepEqual(writtenByGuest(rig), []);
     },
     trace: [],
   }),
@@ -241,7 +247,7 @@ export const X86_MEMORY_CASES: readonly ContractCase[] = [
     run: async rig => {
       rig.start();
       await meeting(rig, 1, () => rig.engine.writeTracker.start());
-      await meeting(rig, 2, () => assert.deepEqual(written(rig), [R + 0x1000, R + 0x2000]));
+      await meeting(rig, 2, () => assert.deepEqual(writtenByGuest(rig), [R + 0x1000, R + 0x2000]));
       await rig.finish(3);
     },
     trace: [1, 2].map(() => `cpu 0: in1 0x300 -> 0x1`),
@@ -263,9 +269,9 @@ export const X86_MEMORY_CASES: readonly ContractCase[] = [
       rig.start();
       rig.engine.writeTracker.start();
       await meeting(rig, 1, () => {
-        written(rig);
+        writtenByGuest(rig);
         rig.engine.discard(R + 0x2000, PAGE);
-        assert.deepEqual(written(rig), [R + 0x2000]);
+        assert.deepEqual(writtenByGuest(rig), [R + 0x2000]);
       });
       await rig.finish(2);
     },
