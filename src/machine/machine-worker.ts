@@ -5,7 +5,7 @@
 
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
-import type { CreateMachine, ExitReason, Machine, MachineConfig } from './machine.ts';
+import type { CreateMachine, ExitReason, Machine, MachineConfig, MachineInfo } from './machine.ts';
 import {
   type Answers,
   CONSOLE_WINDOW,
@@ -298,21 +298,23 @@ class Runner {
     clearTimeout(this.#timer);
     const machine = this.#machine!;
     this.#flush();
+    // While there are vCPUs to ask.
+    const info = error === undefined ? machine.info() : undefined;
     // What the devices have open on the host is written out first; a failure there is the VM's.
     void machine.close().then(
-      () => this.#sayExit(machine, error),
-      e => this.#sayExit(machine, error ?? e),
+      () => this.#sayExit(machine, info, error),
+      e => this.#sayExit(machine, info, error ?? e),
     );
   }
 
-  #sayExit(machine: Machine, error: unknown): void {
+  #sayExit(machine: Machine, info: MachineInfo | undefined, error: unknown): void {
     const ok = error === undefined;
     send({
       type: 'exit',
       reason: ok ? (this.#exit?.reason ?? 'killed') : 'crash',
       detail: ok ? this.#exit?.detail : undefined,
       error: ok ? undefined : toPlainError(error),
-      info: ok ? machine.info() : undefined,
+      info: ok ? info : undefined,
       memoryHash: ok && this.#deterministic ? machine.memoryHash() : undefined,
     });
     port.close();
