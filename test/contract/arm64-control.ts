@@ -94,9 +94,105 @@ export const CONTROL_CASES: readonly ContractCase[] = [
         await new Promise(resolve => setTimeout(resolve, 20));
         assert.equal(count(), paused);
         // The loop is one addition and one store: the register is at most one ahead.
-        const x0 = rig.subject.registers(0).x0 ?? 0n;
+        const x0 = rig.registers().x0 ?? 0n;
         assert.ok(x0 === paused || x0 === paused + 1n, `x0 is ${x0}, memory ${paused}`);
       }
+    },
+    trace: [],
+  }),
+  control('registers that the host changes between two steps are what the guest goes on with', {
+    code: guest(`
+        mov     x0, #1
+        adr     x2, 2f
+        ${meet(1)}
+        mov     x1, x0
+        mrs     x3, TPIDR_EL1
+        mrs     x4, NZCV
+        ${meet(2)}
+        mov     x5, #0xbad
+2:      mov     x6, #6`),
+    run: async rig => {
+      const [cpu] = rig.engine.vcpus;
+      rig.start();
+      await meeting(rig, 1, () => {
+        const { pstate = 0n } = rig.registers();
+        // The comparison of the meeting will set the flags anew: a subtraction of equal values is Z and C.
+        cpu!.setRegisters({ x0: 0x7777_8888_9999_aaaan, tpidr_el1: 0x1234n, pstate: pstate | (9n << 28n) });
+      });
+      await meeting(rig, 2, () => cpu!.setRegisters({ pc: rig.registers().x2! }));
+      await rig.finish(3);
+    },
+    trace: [],
+    registers: { x0: 0x7777_8888_9999_aaaan, x1: 0x7777_8888_9999_aaaan, x3: 0x1234, x4: 0x6000_0000, x5: 0, x6: 6 },
+  }),
+  control('registers are reported as the guest has set them', {
+    code: guest(`
+        ldr     x9, =0x1000
+        mov     sp, x9
+        ldr     x10, =0x2000
+        msr     SP_EL0, x10
+        ldr     x9, =${ARM.code + 0x800}
+        msr     VBAR_EL1, x9
+        ldr     x9, =0x0123456789abcdef
+        msr     TPIDR_EL0, x9
+        msr     TPIDR_EL1, x9
+        msr     ELR_EL1, x9
+        ldr     x9, =0x44ff
+        msr     MAIR_EL1, x9
+        ldr     x9, =0x80000005
+        msr     SPSR_EL1, x9
+        ldr     x9, =0x56000000
+        msr     ESR_EL1, x9
+        ldr     x9, =0xffff000012345678
+        msr     FAR_EL1, x9
+        ldr     x9, =0x300000
+        msr     CPACR_EL1, x9
+        isb
+        movi    v0.16b, #1
+        ldr     x30, =0x3030303030303030
+        mov     x9, #-2
+        adds    x9, x9, #3                  // C`),
+    trace: [],
+    registers: {
+      sp_el0: 0x2000,
+      sp_el1: 0x1000,
+      vbar_el1: ARM.code + 0x800,
+      tpidr_el0: 0x0123_4567_89ab_cdefn,
+      tpidr_el1: 0x0123_4567_89ab_cdefn,
+      elr_el1: 0x0123_4567_89ab_cdefn,
+      mair_el1: 0x44ff,
+      spsr_el1: 0x8000_0005n,
+      esr_el1: 0x5600_0000,
+      far_el1: 0xffff_0000_1234_5678n,
+      cpacr_el1: 0x30_0000,
+      x9: 1,
+      // C; interrupts masked, EL1h.
+      pstate: 0x2000_03c5,
+    },
+  }),
+  control('time that is held does not pass for the guest', {
+    code: guest(`
+        isb
+        mrs     x9, CNTVCT_EL0
+        ${meet(1)}
+        isb
+        mrs     x10, CNTVCT_EL0
+        sub     x9, x10, x9
+        str     x9, [x29, #8]`),
+    run: async rig => {
+      const HELD_MS = 300;
+      const started = performance.now();
+      rig.start();
+      await meeting(rig, 1, async () => {
+        rig.engine.holdTime();
+        await new Promise(resolve => setTimeout(resolve, HELD_MS));
+        rig.engine.releaseTime();
+      });
+      await rig.finish(2);
+      const guestMs = (Number(rig.engine.memory.u64(R + 8)) * 1000) / rig.engine.counterHz;
+      const ms = performance.now() - started;
+      // A timer may come a millisecond early.
+      assert.ok(guestMs <= ms - HELD_MS + 2, `${guestMs} ms passed for the guest in ${ms}`);
     },
     trace: [],
   }),

@@ -60,10 +60,6 @@ export interface Subject extends AsyncDisposable {
   /** Powers the first vCPU on, after a reset again. */
   start(entry: number, mode: ContractCase['mode']): void;
   hypercall(call: Hypercall): void;
-  /** Registers of a vCPU by name; no step() is running. */
-  registers(cpu: number): Readonly<Record<string, bigint>>;
-  /** Changes some of the first vCPU's. */
-  setRegisters(values: Readonly<Record<string, bigint>>): void;
   /** Lets writes wait for the next exit; undefined: this engine never does. */
   coalesce?(space: 'memory' | 'io', address: number, size: number): void;
 }
@@ -149,6 +145,11 @@ export class Rig {
     return this.subject.engine;
   }
 
+  /** The first vCPU's, by name. */
+  registers(): Record<string, bigint> {
+    return this.engine.vcpus[0]!.registers();
+  }
+
   /** Calls `hook` for every write to an address or port, after it has been noted. */
   onWrite(address: number, hook: (value: number | bigint, cpu: number) => void): void {
     this.#hooks.set(address, hook);
@@ -205,7 +206,7 @@ export class Rig {
   check(): Outcome {
     const { trace, registers = {}, memory = {} } = this.case;
     assert.deepEqual(this.trace, trace);
-    const all = this.subject.registers(0);
+    const all = this.registers();
     const found = Object.fromEntries(Object.keys(registers).map(n => [n, all[n] ?? -1n]));
     const text = (r: Readonly<Record<string, number | bigint>>) =>
       Object.fromEntries(Object.entries(r).map(([n, v]) => [n, hex(v)]));
@@ -278,7 +279,7 @@ export class Rig {
   }
 
   #state(): string {
-    const { pc, rip } = this.subject.registers(0);
+    const { pc, rip } = this.registers();
     return ` (at ${hex(pc ?? rip ?? -1n)}, trace: ${this.trace.slice(-5).join('; ') || 'empty'})`;
   }
 }

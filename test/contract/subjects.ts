@@ -1,7 +1,6 @@
 import type { Hypercall } from '../../src/bus/hypercall.ts';
 import type { AddressBus } from '../../src/bus/types.ts';
 import { createEntropy } from '../../src/devices/psci/entropy.ts';
-import { A64Engine } from '../../src/engines/emu/a64/engine.ts';
 import type { ExitSink } from '../../src/engines/engine.ts';
 import { host } from '../../src/engines/host/host.ts';
 import { hostMemory } from '../../src/engines/host/host-memory.ts';
@@ -63,19 +62,6 @@ class ArmSubject implements Subject {
     this.#cpus.hypercall(call);
   }
 
-  setRegisters(values: Readonly<Record<string, bigint>>): void {
-    if (!(this.engine instanceof KvmEngine)) throw new Error('this engine sets no registers yet');
-    this.engine.cpu(0).setRegisters(values);
-  }
-
-  registers(cpu: number): Record<string, bigint> {
-    const { engine } = this;
-    if (engine instanceof KvmEngine) return engine.cpu(cpu).registers();
-    if (!(engine instanceof A64Engine)) throw new Error('an engine that the suite does not know');
-    const general = Array.from({ length: 31 }, (_, n) => [`x${n}`, engine.x(cpu, n)]);
-    return { ...Object.fromEntries(general), pc: engine.pc(cpu) };
-  }
-
   coalesce(space: 'memory' | 'io', address: number, size: number): void {
     if (this.engine instanceof KvmEngine) this.engine.coalesce(space, address, size);
   }
@@ -129,14 +115,6 @@ class KvmX86Subject implements Subject {
   }
 
   hypercall(): void {}
-
-  registers(cpu: number): Record<string, bigint> {
-    return this.engine.cpu(cpu).registers();
-  }
-
-  setRegisters(values: Readonly<Record<string, bigint>>): void {
-    this.engine.cpu(0).setRegisters(values);
-  }
 
   coalesce(space: 'memory' | 'io', address: number, size: number): void {
     this.engine.coalesce(space, address, size);

@@ -116,7 +116,7 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
         rig.engine.pause();
         await new Promise(resolve => setTimeout(resolve, 20));
         assert.equal(count(), paused);
-        const { rax = 0n } = rig.subject.registers(0);
+        const { rax = 0n } = rig.registers();
         assert.ok(rax === paused || rax === paused + 1n, `rax is ${rax}, memory ${paused}`);
       }
     },
@@ -130,7 +130,7 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
         mov     esi, ecx`),
     run: async rig => {
       rig.start();
-      await meeting(rig, 1, () => rig.subject.setRegisters({ rax: 0x77n, rcx: 0x88n }));
+      await meeting(rig, 1, () => rig.engine.vcpus[0]!.setRegisters({ rax: 0x77n, rcx: 0x88n }));
       await rig.finish(2);
     },
     trace: [],
@@ -159,7 +159,7 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
       await rig.finish();
       rig.engine.pause();
       rig.reset();
-      assert.equal(rig.subject.registers(0).cr3, 0n);
+      assert.equal(rig.registers().cr3, 0n);
       rig.start();
       await rig.finish(2);
       assert.equal(bytes[4], 0x66);
