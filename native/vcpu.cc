@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +24,15 @@ namespace tsvisor {
 namespace {
 
 [[noreturn]] void Throw(const char* call) { throw std::system_error(errno, std::generic_category(), call); }
+
+/** Tells the CPU that this thread spins. */
+inline void Relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
 
 }  // namespace
 
@@ -63,6 +75,39 @@ void Event::Clear() const {
   uint64_t value = 0;
   while (::read(get(), &value, sizeof value) < 0 && errno == EINTR) {
   }
+}
+
+void Gate::Wait(uint32_t turn, Ns deadline, Ns spin) {
+  if (spin > 0) {
+    for (Ns until = std::min(deadline, Now() + spin); Now() < until;) {
+      if (turns_.load() != turn) return;
+      Relax();
+    }
+  }
+  struct timespec until {};
+  if (deadline != kNever) {
+    until = {static_cast<time_t>(deadline / 1'000'000'000), static_cast<long>(deadline % 1'000'000'000)};
+  }
+  asleep_.fetch_add(1);
+  // With the bitset the time is absolute, of CLOCK_MONOTONIC.
+  ::syscall(SYS_futex, &turns_, FUTEX_WAIT_BITSET_PRIVATE, turn, deadline == kNever ? nullptr : &until, nullptr,
+            FUTEX_BITSET_MATCH_ANY);
+  asleep_.fetch_sub(1);
+}
+
+void Gate::Open() {
+  turns_.fetch_add(1);
+  // Who is going to sleep has counted itself first, and sees the new turn in the kernel.
+  if (asleep_.load() != 0) {
+    ::syscall(SYS_futex, &turns_, FUTEX_WAKE_PRIVATE, std::numeric_limits<int>::max(), nullptr, nullptr, 0);
+  }
+}
+
+unsigned Cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  // More than the set holds: many.
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : CPU_SETSIZE;
 }
 
 void Poll(struct pollfd* fds, unsigned count, Ns deadline) {

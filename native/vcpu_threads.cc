@@ -1,8 +1,13 @@
 // A thread for each vCPU. An exit stops its vCPU only: the thread puts its number into the mailbox, wakes JavaScript's
-// thread if that waits in run(), and sleeps until the next run() says that the answer is in kvm_run.
+// thread if that waits in run(), and sleeps until the next run() says that the answer is in kvm_run. Both wait at a gate: an
+// exit costs two wake-ups and two changes of threads, which is all that two threads can do about it.
 //
 // What a thread may do is under the mutex of its seat, which is never held during KVM_RUN. Going in clears immediate_exit
-// under it and kicking sets it under it, so that no kick gets lost in between.
+// under it and kicking sets it under it, so that no kick gets lost in between. Gates are opened when no mutex is held, or who
+// wakes would have to wait again.
+//
+// A gate does not see the event loop and the doorbells. A lookout thread does that: run() arms it once, and it is quiet from
+// when it has seen something until it is armed again.
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,32 +26,33 @@
 namespace tsvisor {
 namespace {
 
-/** While exits wait, run() looks at the event loop this often. */
-constexpr Ns kLook = kMillisecond;
 /** How long completeExit() waits for a KVM_RUN that runs no guest code. */
 constexpr auto kCompletion = std::chrono::seconds(1);
+
+/** What the lookout and run() tell each other: run() waits, the lookout shall look, it has seen something, it shall end. */
+constexpr uint32_t kInside = 1;
+constexpr uint32_t kArmed = 2;
+constexpr uint32_t kByLoop = 4;
+constexpr uint32_t kByBell = 8;
+constexpr uint32_t kQuit = 16;
 
 /** Exits for TypeScript, in the order in which they came. */
 struct Mailbox {
   std::mutex mutex;
   std::deque<int> exits;
-  /** run() waits in poll(). */
-  bool waiting = false;
-  Event event;
+  /** run() waits here. */
+  Gate gate;
 
+  /** The gate is to be opened after it. */
   void Put(int vcpu) {
     std::lock_guard<std::mutex> lock(mutex);
     exits.push_back(vcpu);
-    if (!waiting) return;
-    waiting = false;
-    event.Signal();
   }
 
-  /** The next exit, or -1; says that run() is going to wait if so. */
+  /** The next exit, or -1. */
   int Take() {
     std::lock_guard<std::mutex> lock(mutex);
-    waiting = exits.empty();
-    if (waiting) return -1;
+    if (exits.empty()) return -1;
     int vcpu = exits.front();
     exits.pop_front();
     return vcpu;
@@ -68,11 +74,17 @@ enum class Stage {
 
 /** A vCPU with its thread. Both sides hold it, so that a thread that is stuck can be left behind. */
 struct Seat {
-  Seat(std::unique_ptr<Vcpu> v, std::shared_ptr<Mailbox> m) : vcpu(std::move(v)), mailbox(std::move(m)) {}
+  Seat(std::unique_ptr<Vcpu> v, std::shared_ptr<Mailbox> m, bool maySpin)
+      : vcpu(std::move(v)), mailbox(std::move(m)), spin(maySpin) {}
 
   const std::unique_ptr<Vcpu> vcpu;
   const std::shared_ptr<Mailbox> mailbox;
+  /** The thread waits here for leave to go on. */
+  Gate gate;
+  /** The thread's own. */
+  Spin spin;
   std::mutex mutex;
+  /** JavaScript's thread waits here, for a pause and the like. */
   std::condition_variable changed;
   // All below is under the mutex.
   Stage stage = Stage::kParked;
@@ -116,19 +128,28 @@ void Seat::Thread() {
   sigaddset(&kick, KickSignal());
   pthread_sigmask(SIG_UNBLOCK, &kick, nullptr);
   Ns exit = 0;
+  bool tell = false;
   std::unique_lock<std::mutex> lock(mutex);
   thread = static_cast<pid_t>(::syscall(SYS_gettid));
   while (!quit) {
     bool completing = complete;
     if (!completing && !(may && stage == Stage::kParked)) {
-      changed.wait(lock);
+      uint32_t turn = gate.turn();
+      lock.unlock();
+      if (std::exchange(tell, false)) mailbox->gate.Open();
+      // The answer to an exit is soon there. Everything else takes longer.
+      gate.Wait(turn, kNever, exit != 0 ? spin.ns() : 0);
+      lock.lock();
       continue;
     }
     vcpu->ClearImmediateExit();
     Enter(Stage::kRunning);
     lock.unlock();
     Ns now = Now();
-    if (exit != 0) vcpu->Add(kAnswerNs, static_cast<double>(now - exit));
+    if (exit != 0) {
+      vcpu->Add(kAnswerNs, static_cast<double>(now - exit));
+      spin.Waited(now - exit);
+    }
     int error = completing ? vcpu->CompleteExit() : vcpu->Run(now);
     exit = error == 0 ? now : 0;
     lock.lock();
@@ -142,7 +163,9 @@ void Seat::Thread() {
     } else {
       if (error != 0) vcpu->Set(kErrno, error);
       Enter(error == 0 ? Stage::kPending : Stage::kFailed);
-      if (!quit) mailbox->Put(vcpu->number);
+      // Who sees the new stage finds it in the mailbox.
+      mailbox->Put(vcpu->number);
+      tell = true;
     }
     changed.notify_all();
   }
@@ -152,12 +175,16 @@ void Seat::Thread() {
 
 class ThreadRunner final : public Runner {
  public:
-  ThreadRunner(uv_loop_t* loop, std::vector<std::unique_ptr<Vcpu>> vcpus) : Runner(loop) {
+  ThreadRunner(uv_loop_t* loop, std::vector<std::unique_ptr<Vcpu>> vcpus)
+      // A thread that spins must not take the CPU of one that has something to do.
+      : Runner(loop), spin_(Cpus() > vcpus.size()) {
     KickSignal();
-    for (auto& v : vcpus) seats_.push_back(std::make_shared<Seat>(std::move(v), mailbox_));
+    bool maySpin = Cpus() > vcpus.size();
+    for (auto& v : vcpus) seats_.push_back(std::make_shared<Seat>(std::move(v), mailbox_, maySpin));
     SignalsBlocked blocked;
     try {
       for (auto& s : seats_) threads_.emplace_back([s] { s->Thread(); });
+      lookout_ = std::thread([this] { Lookout(); });
     } catch (...) {
       Stop(kNever);
       throw;
@@ -165,38 +192,22 @@ class ThreadRunner final : public Runner {
   }
 
   ~ThreadRunner() override {
-    if (!threads_.empty()) Stop(kKickAgain);
+    if (lookout_.joinable()) Stop(kKickAgain);
   }
 
   int Run(Ns now, Ns limit) override {
     Resume();
-    struct pollfd fds[] = {{mailbox_->event.get(), POLLIN, 0},
-                           {::uv_backend_fd(loop_), POLLIN, 0},
-                           {doorbells_.fd(), POLLIN, 0}};
-    for (;; now = Now()) {
-      Ns deadline = std::min(limit, timers_.Due(now));
-      if (std::exchange(byCall_, false)) return kNothing;
-      // Exits that wait cost no system call; but they must not keep the event loop waiting for ever.
-      bool look = now - looked_ >= kLook;
-      if (!look) {
-        if (int n = mailbox_->Take(); n >= 0) return HandOut(n);
-        if (now >= deadline) return kNothing;
-        if (int n = Late(now); n >= 0) return Stuck(n);
-      }
-      Poll(fds, 3, look ? now : std::min(deadline, kicks_ ? now + kKickAgain : kNever));
-      looked_ = Now();
-      if (fds[0].revents != 0) mailbox_->event.Clear();
-      if (fds[1].revents != 0) return kNothing;
-      if (fds[2].revents != 0) {
-        if (int tag = doorbells_.Take(); tag >= 0) return Rung(tag);
-      }
-    }
+    word_.fetch_or(kInside);
+    int answer = Wait(now, limit);
+    word_.fetch_and(~kInside);
+    return answer;
   }
 
   void Kick() override {
     byCall_ = true;
     kicks_ = true;
     Ns now = Now();
+    kickAgain_ = now + kKickAgain;
     for (auto& s : seats_) {
       std::lock_guard<std::mutex> lock(s->mutex);
       s->Kick(now);
@@ -231,7 +242,7 @@ class ThreadRunner final : public Runner {
     // An exit that run() has not returned: who completes it has found and answered it.
     if (s.stage == Stage::kPending) mailbox_->Remove(s.vcpu->number);
     s.complete = true;
-    s.changed.notify_all();
+    s.gate.Open();
     return s.changed.wait_for(lock, kCompletion, [&s] { return !s.complete; }) ? s.completed : ETIMEDOUT;
   }
 
@@ -240,7 +251,7 @@ class ThreadRunner final : public Runner {
       std::lock_guard<std::mutex> lock(s->mutex);
       s->quit = true;
       s->Kick(Now());
-      s->changed.notify_all();
+      s->gate.Open();
     }
     bool all = true;
     Ns until = Until(limit);
@@ -259,6 +270,11 @@ class ThreadRunner final : public Runner {
       }
     }
     threads_.clear();
+    if (lookout_.joinable()) {
+      word_.fetch_or(kQuit);
+      control_.Signal();
+      lookout_.join();
+    }
     return all;
   }
 
@@ -284,21 +300,80 @@ class ThreadRunner final : public Runner {
 
   /** Resumes the vCPU whose exit was handed out, and after a pause all others. */
   void Resume() {
-    if (handed_ >= 0) {
-      Seat& s = *seats_[static_cast<size_t>(std::exchange(handed_, -1))];
-      std::lock_guard<std::mutex> lock(s.mutex);
-      if (s.stage == Stage::kHanded) {
-        s.Enter(Stage::kParked);
-        s.changed.notify_all();
-      }
-    }
+    if (handed_ >= 0) Park(*seats_[static_cast<size_t>(std::exchange(handed_, -1))]);
     if (std::exchange(running_, true)) return;
     for (auto& s : seats_) {
-      std::lock_guard<std::mutex> lock(s->mutex);
-      s->may = true;
+      {
+        std::lock_guard<std::mutex> lock(s->mutex);
+        s->may = true;
+      }
       // completeExit() may have left one with a further exit, which was answered too.
-      if (s->stage == Stage::kHanded) s->Enter(Stage::kParked);
-      s->changed.notify_all();
+      Park(*s);
+    }
+  }
+
+  /** An exit that was handed out is answered. */
+  static void Park(Seat& s) {
+    {
+      std::lock_guard<std::mutex> lock(s.mutex);
+      if (s.stage == Stage::kHanded) s.Enter(Stage::kParked);
+    }
+    s.gate.Open();
+  }
+
+  /** Waits for what run() is to return. */
+  int Wait(Ns now, Ns limit) {
+    Ns since = now;
+    for (;; now = Now()) {
+      uint32_t turn = mailbox_->gate.turn();
+      if (std::exchange(byCall_, false)) return kNothing;
+      uint32_t word = word_.load();
+      if ((word & kByLoop) != 0) {
+        word_.fetch_and(~kByLoop);
+        return kNothing;
+      }
+      if ((word & kByBell) != 0) {
+        // The bit stays while more of them ring.
+        if (int tag = doorbells_.Take(); tag >= 0) return Rung(tag);
+        word_.fetch_and(~kByBell);
+      }
+      if ((word & kArmed) == 0) {
+        word_.fetch_or(kArmed);
+        control_.Signal();
+      }
+      Ns deadline = std::min(limit, timers_.Due(now));
+      if (now >= deadline) return kNothing;
+      if (int n = Late(now); n >= 0) return Stuck(n);
+      if (int n = mailbox_->Take(); n >= 0) {
+        spin_.Waited(now - since);
+        return HandOut(n);
+      }
+      mailbox_->gate.Wait(turn, kicks_ ? std::min(deadline, kickAgain_) : deadline, spin_.ns());
+    }
+  }
+
+  /** Waits for the event loop's descriptors and the doorbells when run() has armed it. */
+  void Lookout() {
+    ::prctl(PR_SET_NAME, "vcpu lookout");
+    struct pollfd fds[] = {
+        {control_.get(), POLLIN, 0}, {::uv_backend_fd(loop_), POLLIN, 0}, {doorbells_.fd(), POLLIN, 0}};
+    for (;;) {
+      uint32_t word = word_.load();
+      if ((word & kQuit) != 0) return;
+      Poll(fds, (word & kArmed) != 0 ? 3 : 1, kNever);
+      if (fds[0].revents != 0) {
+        control_.Clear();
+        continue;
+      }
+      uint32_t reasons = (fds[1].revents != 0 ? kByLoop : 0) | (fds[2].revents != 0 ? kByBell : 0);
+      if (reasons == 0) continue;
+      word = word_.load();
+      uint32_t next = 0;
+      do {
+        // Outside of run() the event loop may turn before the next one, which arms again.
+        next = (word & ~kArmed) | ((word & kInside) != 0 ? reasons : reasons & kByBell);
+      } while (!word_.compare_exchange_weak(word, next));
+      mailbox_->gate.Open();
     }
   }
 
@@ -312,8 +387,9 @@ class ThreadRunner final : public Runner {
 
   /** Repeats kicks that are not obeyed; the number of a vCPU that has been deaf for too long and was not told of, or -1. */
   int Late(Ns now) {
-    if (!kicks_) return -1;
+    if (!kicks_ || now < kickAgain_) return -1;
     kicks_ = false;
+    kickAgain_ = now + kKickAgain;
     for (auto& s : seats_) {
       std::lock_guard<std::mutex> lock(s->mutex);
       if (s->kicked == 0) continue;
@@ -337,8 +413,13 @@ class ThreadRunner final : public Runner {
   bool byCall_ = false;
   /** Some vCPU may not have obeyed a kick yet. */
   bool kicks_ = false;
-  /** When run() last looked at the event loop. */
-  Ns looked_ = 0;
+  /** When those get the next one. */
+  Ns kickAgain_ = 0;
+  Spin spin_;
+  std::atomic<uint32_t> word_{0};
+  /** Wakes the lookout. */
+  Event control_;
+  std::thread lookout_;
 };
 
 }  // namespace

@@ -7,12 +7,17 @@ import { median, round } from './measure.ts';
 
 // What exit-cost.ts bundles and runs: node exit-cost.mjs ADDON C-PROGRAM PAIRS EXITS. JSON on standard output.
 
-/** One kind of exit: ns, and parts of what the C loop takes: the median over pairs of runs. */
+/** One kind of exit: ns of the C programs and of ours, and ours by the C program of the same kind: medians over pairs of runs. */
 export interface ExitCost {
   readonly exit: 'MMIO read' | 'port read';
+  readonly inline: Cost;
+  readonly threads: Cost;
+}
+
+interface Cost {
   readonly c: number;
-  readonly inline: { readonly ns: number; readonly ratio: number };
-  readonly threads: { readonly ns: number; readonly ratio: number };
+  readonly ours: number;
+  readonly ratio: number;
 }
 
 const KVM_EXIT_IO = 2;
@@ -43,8 +48,10 @@ async function ours(addon: Addon, program: Uint8Array, threads: boolean, exits: 
   return ((performance.now() - start) * 1e6) / exits;
 }
 
-function theirs(program: string, code: Uint8Array, exits: number): number {
-  const r = spawnSync(program, [String(exits), Buffer.from(code).toString('hex')], { encoding: 'utf8' });
+function theirs(program: string, threads: boolean, code: Uint8Array, exits: number): number {
+  const r = spawnSync(program, [threads ? 'threads' : 'inline', String(exits), Buffer.from(code).toString('hex')], {
+    encoding: 'utf8',
+  });
   if (r.status !== 0) throw new Error(`${program} ended with ${r.status}: ${r.stderr}`);
   return Number(r.stdout);
 }
@@ -59,19 +66,20 @@ for (const [exit, program] of [
   ['MMIO read', PROGRAMS.load],
   ['port read', PROGRAMS.sum],
 ] as const) {
-  const runs: { c: number; inline: number; threads: number }[] = [];
+  const runs = { inline: [] as { c: number; ours: number }[], threads: [] as { c: number; ours: number }[] };
   for (let pair = 0; pair < Number(pairs); pair++) {
-    runs.push({
-      c: theirs(c!, program, Number(exits)),
-      inline: await ours(addon, program, false, Number(exits)),
-      threads: await ours(addon, program, true, Number(exits)),
-    });
+    for (const kind of ['inline', 'threads'] as const) {
+      const threads = kind === 'threads';
+      const theirNs = theirs(c!, threads, program, Number(exits));
+      runs[kind].push({ c: theirNs, ours: await ours(addon, program, threads, Number(exits)) });
+    }
   }
-  const cost = (kind: 'inline' | 'threads') => ({
-    ns: round(median(runs.map(r => r[kind])), 0),
-    ratio: round(median(runs.map(r => r[kind] / r.c)), 3),
+  const cost = (kind: 'inline' | 'threads'): Cost => ({
+    c: round(median(runs[kind].map(r => r.c)), 0),
+    ours: round(median(runs[kind].map(r => r.ours)), 0),
+    ratio: round(median(runs[kind].map(r => r.ours / r.c)), 3),
   });
-  costs.push({ exit, c: round(median(runs.map(r => r.c)), 0), inline: cost('inline'), threads: cost('threads') });
+  costs.push({ exit, inline: cost('inline'), threads: cost('threads') });
 }
 spare.close();
 process.stdout.write(`${JSON.stringify(costs, null, 2)}\n`);
