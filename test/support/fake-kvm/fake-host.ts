@@ -108,7 +108,9 @@ export class FakeHost implements KvmHost {
   ioctl(fd: number, request: number, argument?: number | ArrayBufferView): number {
     const file: FakeFile = this.files.get(fd);
     const a = new Argument(request, argument);
-    const [name, call] = file.ioctls.get(request) ?? [`0x${request.toString(16)}`, () => fail('ENOTTY')];
+    // kvm_arch_dev_ioctl() and kvm_arch_vcpu_ioctl() have another errno for what they do not know than VMs and other files.
+    const unknown = file.name === DEV_KVM || file instanceof FakeVcpu ? 'EINVAL' : 'ENOTTY';
+    const [name, call] = file.ioctls.get(request) ?? [`0x${request.toString(16)}`, () => fail(unknown)];
     return this.#record(name, file.name, a.copy(), () => call(a) ?? 0);
   }
 
