@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { FakeHost } from '../../../test/support/fake-kvm/fake-host.ts';
-import { IrqRoutes } from './irqs.ts';
+import { IrqRoutes, Wires } from './irqs.ts';
 import { KvmSystem } from './system.ts';
 import { type IrqRoute, KvmVm } from './vm.ts';
 
@@ -164,5 +164,21 @@ describe('a closed VM', () => {
     expect(host.openFiles).toEqual(['/dev/kvm', 'eventfd']);
     vm.renew();
     expect(vm.closed).toBe(false);
+  });
+});
+
+describe('wires', () => {
+  it('that are high at a reset are high in the new VM', () => {
+    const wires = new Wires((irq, level) => vm.irqLine(irq, level));
+    const [high, low] = [wires.line(4), wires.line(5)];
+    high.set(true);
+    low.set(true);
+    low.set(false);
+    vm.renew();
+    vm.createIrqchip();
+    wires.renew();
+    expect([...host.vm.lines]).toEqual([[4, true]]);
+    high.set(false);
+    expect([...host.vm.lines]).toEqual([[4, false]]);
   });
 });

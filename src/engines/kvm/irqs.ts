@@ -1,4 +1,4 @@
-import type { MsiMessage } from '../../irq/types.ts';
+import type { InterruptLine, MsiMessage } from '../../irq/types.ts';
 import type { IrqRoute, KvmVm } from './vm.ts';
 
 const EFD_NONBLOCK = 0o4000;
@@ -81,3 +81,33 @@ export class IrqRoutes {
 }
 
 const NOWHERE: MsiMessage = { address: 0, data: 0 };
+
+/** The wires into a VM's interrupt controller. A reset makes a new VM, and a wire that a device holds high is high there, too. */
+export class Wires {
+  readonly #tell: (irq: number, level: boolean) => void;
+  readonly #high = new Set<number>();
+
+  /** @param tell KVM_IRQ_LINE, of the VM that there is. */
+  constructor(tell: (irq: number, level: boolean) => void) {
+    this.#tell = tell;
+  }
+
+  /** @param irq as KVM_IRQ_LINE numbers it. The wire is low at first; only changes are told. */
+  line(irq: number): InterruptLine {
+    let now = false;
+    return {
+      set: level => {
+        if (level === now) return;
+        now = level;
+        if (level) this.#high.add(irq);
+        else this.#high.delete(irq);
+        this.#tell(irq, level);
+      },
+    };
+  }
+
+  /** Tells a new VM, whose wires are all low, of those that are high. */
+  renew(): void {
+    for (const irq of this.#high) this.#tell(irq, true);
+  }
+}

@@ -24,7 +24,7 @@ import {
 } from '../abi/aarch64.generated.ts';
 import { KVM_CAP_IRQ_ROUTING, KVM_CAP_MSI_DEVID } from '../abi/common.generated.ts';
 import type { KvmArchitecture } from '../engine.ts';
-import { IrqRoutes } from '../irqs.ts';
+import { IrqRoutes, Wires } from '../irqs.ts';
 import { Struct } from '../structs.ts';
 import type { IrqRoute, KvmDevice, KvmVm } from '../vm.ts';
 import { Arm64Cpu } from './cpu.ts';
@@ -55,6 +55,7 @@ export class Arm64Architecture implements KvmArchitecture, InterruptController {
   /** Guest-physical addresses of 40 bits. */
   readonly vmType = 0;
   readonly #o: Arm64Options;
+  readonly #wires = new Wires((irq, level) => this.#vm!.irqLine(irq, level));
   #vm: KvmVm | undefined;
   #cpus: readonly Arm64Cpu[] = [];
   #devices: KvmDevice[] = [];
@@ -97,6 +98,7 @@ export class Arm64Architecture implements KvmArchitecture, InterruptController {
     else this.#gicV2(vm);
     if (this.#pmu) for (const cpu of this.#cpus) cpu.initializePmu();
     if (vm.check(KVM_CAP_IRQ_ROUTING) > 0) vm.setRouting(this.#pinRoutes(), false);
+    this.#wires.renew();
     return this.#cpus;
   }
 
@@ -107,15 +109,7 @@ export class Arm64Architecture implements KvmArchitecture, InterruptController {
   }
 
   line(gsi: number): InterruptLine {
-    const irq = (KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT) | (FIRST_SPI + gsi);
-    let now = false;
-    return {
-      set: level => {
-        if (level === now) return;
-        now = level;
-        this.#vm!.irqLine(irq, level);
-      },
-    };
+    return this.#wires.line((KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT) | (FIRST_SPI + gsi));
   }
 
   signalMsi(m: MsiMessage): boolean {

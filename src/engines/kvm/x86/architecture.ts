@@ -16,7 +16,7 @@ import {
   kvm_pit_config,
 } from '../abi/x86_64.generated.ts';
 import type { KvmArchitecture } from '../engine.ts';
-import { IrqRoutes } from '../irqs.ts';
+import { IrqRoutes, Wires } from '../irqs.ts';
 import { Struct } from '../structs.ts';
 import type { IrqRoute, KvmVm } from '../vm.ts';
 import { holdKvmclock } from './clock.ts';
@@ -45,6 +45,7 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
   readonly arch = 'x86_64';
   readonly vmType = 0;
   readonly #o: X86Options;
+  readonly #wires = new Wires((irq, level) => this.#vm!.irqLine(irq, level));
   #vm: KvmVm | undefined;
   #cpus: readonly X86Cpu[] = [];
   #supported: readonly CpuidLeaf[] | undefined;
@@ -95,6 +96,7 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
       cpu.initialize(guestCpuid(supported, { cpus, apicId, invariantTsc, tscDeadline }), true);
       return cpu;
     });
+    this.#wires.renew();
     return this.#cpus;
   }
 
@@ -108,14 +110,7 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
   }
 
   line(gsi: number): InterruptLine {
-    let now = false;
-    return {
-      set: level => {
-        if (level === now) return;
-        now = level;
-        this.#vm!.irqLine(gsi, level);
-      },
-    };
+    return this.#wires.line(gsi);
   }
 
   signalMsi(m: MsiMessage): boolean {
