@@ -28,10 +28,11 @@ export const PROBES: Readonly<Record<Need, ContractCase & { readonly reason: str
 2:`),
     trace: [],
   },
-  // KVM extends by ESR_EL2.ISS.SSE (Arm ARM D17.2.37), all that an engine gives it is the bytes. QEMU's TCG has the bit 0.
+  // An engine gives KVM the bytes. The kernel extends them by ESR_EL2.ISS.SSE (Arm ARM D17.2.37), and Linux 6.1, for one, cuts off
+  // again what it has added: kvm_handle_mmio_return() of arch/arm64/kvm/mmio.c and vcpu_data_host_to_guest().
   'sign-extending loads of devices': {
     title: 'probe of sign extension',
-    reason: 'its processor does not tell KVM of sign extension (ESR_EL2.ISS.SSE)',
+    reason: 'its kernel loses the sign of what a device gives (vcpu_data_host_to_guest)',
     arch: 'aarch64',
     reads: { [ARM.device]: 0x80 },
     code: arm64('ldrsb x0, [x28]'),

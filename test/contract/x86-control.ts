@@ -58,6 +58,14 @@ const IDTR_WORD = 0x7ffn | (BigInt(X86.idt) << 16n);
 /** Local APIC registers (SDM volume 3, table 11-1). */
 const APIC = { eoi: 0xfee0_00b0, svr: 0xfee0_00f0, timer: 0xfee0_0320, initial: 0xfee0_0380, divide: 0xfee0_03e0 };
 
+/** Pin 5 of the I/O APIC: level-triggered, vector 0x53, to APIC id 0 (82093AA, 3.2.4). */
+const IOAPIC_PIN_5 = `
+        mov     dword ptr [0xfec00000], 0x1b
+        mov     dword ptr [0xfec00010], 0
+        mov     dword ptr [0xfec00000], 0x1a
+        mov     dword ptr [0xfec00010], 0x8053
+`;
+
 const later = (f: () => void) => void setTimeout(f, 10);
 
 /** Cases of the host's control, interrupts and the end. */
@@ -283,7 +291,7 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
         out     dx, al
         mov     al, 0x20
         out     0x20, al
-        iret`,
+        iretd`,
     ),
     run: async rig => {
       const line = rig.subject.interrupts.line(5);
@@ -293,6 +301,80 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
       await rig.finish();
     },
     trace: [portOut(1, PORT, 0xff), portOut(1, PORT + 4, 0x25)],
+    registers: { rbx: 1 },
+  }),
+  control('a level-triggered wire into the I/O APIC interrupts again after every end of interrupt', {
+    needs: ['IRET in protected mode'],
+    words: { [X86.idt + 8 * 0x53]: GATE, [IDTR]: IDTR_WORD },
+    code: guest(
+      `
+        lidt    [${IDTR}]
+        mov     dword ptr [${APIC.svr}], 0x1ff
+        ${IOAPIC_PIN_5}
+        xor     ebx, ebx
+        sti
+        mov     edx, ${PORT}
+        out     dx, al
+1:      cmp     ebx, 3
+        jne     1b
+        mov     ecx, 1000
+2:      loop    2b
+        cli`,
+      `
+        .p2align 9
+        inc     ebx
+        mov     edx, ${PORT + 4}
+        mov     al, bl
+        out     dx, al
+        mov     dword ptr [${APIC.eoi}], 0
+        iretd`,
+    ),
+    run: async rig => {
+      const line = rig.subject.interrupts.line(5);
+      rig.onWrite(PORT, () => line.set(true));
+      rig.onWrite(PORT + 4, value => value === 3 && line.set(false));
+      rig.start();
+      await rig.finish();
+    },
+    trace: [portOut(1, PORT, 0), ...[1, 2, 3].map(n => portOut(1, PORT + 4, n))],
+    registers: { rbx: 3 },
+  }),
+  control('a wire that is high throughout a reset interrupts after it', {
+    needs: ['IRET in protected mode'],
+    words: { [X86.idt + 8 * 0x53]: GATE, [IDTR]: IDTR_WORD },
+    code: guest(
+      `
+        lidt    [${IDTR}]
+        mov     dword ptr [${APIC.svr}], 0x1ff
+        xor     ebx, ebx
+        sti
+        ${IOAPIC_PIN_5}
+1:      test    ebx, ebx
+        jz      1b
+        cli`,
+      `
+        .p2align 9
+        inc     ebx
+        mov     edx, ${PORT + 4}
+        mov     al, bl
+        out     dx, al
+        mov     dword ptr [${APIC.eoi}], 0
+        iretd`,
+    ),
+    run: async rig => {
+      const line = rig.subject.interrupts.line(5);
+      line.set(true);
+      let lowers = false;
+      rig.onWrite(PORT + 4, () => (lowers ? line.set(false) : rig.engine.stop()));
+      rig.start();
+      await rig.until('the interrupt', () => rig.trace.length === 1);
+      rig.engine.pause();
+      rig.reset();
+      lowers = true;
+      rig.start();
+      await rig.finish();
+    },
+    trace: [1, 2].map(() => portOut(1, PORT + 4, 1)),
     registers: { rbx: 1 },
   }),
   control('a message is its vector at the local APIC; one to another address is nobody’s', {
@@ -317,7 +399,7 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
         .p2align 9
         inc     ebx
         mov     dword ptr [${APIC.eoi}], 0
-        iret`,
+        iretd`,
     ),
     run: async rig => {
       const { interrupts } = rig.subject;
@@ -355,7 +437,7 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
         .p2align 9
         inc     ebx
         mov     dword ptr [${APIC.eoi}], 0
-        iret`,
+        iretd`,
     ),
     trace: [],
     registers: { rbx: 1 },

@@ -14,9 +14,9 @@ for (const smoke of [true, false]) {
   labCase(`arm64, on KVM and emulated: ${part}`, { on: ['arm64'], smoke, seconds: smoke ? 60 : 300 }, context =>
     all(of(ARM64_CASES), context, async c => {
       const emulated = await on('emu', c, emulatedArm);
-      // Known of the lab: what QEMU's emulated processor does not do (probes.ts).
+      // What is not the engine's to do (probes.ts).
       const lacks = await whyNot(c, kvmArm);
-      if (lacks !== undefined) return `not on KVM: the lab: ${lacks}`;
+      if (lacks !== undefined) return `not on KVM: ${lacks}`;
       // To the last access, beside what both are compared to.
       assert.deepEqual(await on('kvm', c, kvmArm), emulated);
       return undefined;
@@ -25,6 +25,7 @@ for (const smoke of [true, false]) {
 
   labCase(`x86-64, on KVM: ${part}`, { on: ['x86'], smoke, seconds: smoke ? 60 : 300 }, context => {
     if (x86Binutils() === undefined) context.skip('GNU as is not installed (Debian: binutils)');
+    // No needs are probed here: this KVM can do everything.
     return all(of(X86_CASES), context, async c => {
       await on('kvm', c, kvmX86);
       return undefined;
