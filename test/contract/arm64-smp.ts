@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { gic, guest, handler, meet, meeting, vectors, WAIT } from './arm64-source.ts';
 import { type ContractCase, type Rig, read, write } from './contract.ts';
+import { map, PAGE, setU32 } from './memory.ts';
 import { ARM } from './places.ts';
 
 // Two vCPUs at a time.
 
 const D = ARM.device;
 const R = ARM.data;
+const S = ARM.slot;
 const CPU_ON = 0xc400_0003;
 
 const smp = (title: string, c: Omit<ContractCase, 'title' | 'arch' | 'cpus'>): ContractCase => ({
@@ -248,6 +250,97 @@ export const SMP_CASES: readonly ContractCase[] = [
       rig.trace.push(...others);
     },
     trace: [1, 2].flatMap(n => [write(4, D + 0x40, 0), read(4, D + 0x44, n)]),
+  }),
+  smp('stop() ends the step although both vCPUs spin, and neither runs any more', {
+    code: guest(
+      `
+        ${START}
+1:      ldr     x0, [x29, #0x48]
+        cbz     x0, 1b
+        str     wzr, [x28]
+2:      ldr     x0, [x29, #0x40]
+        add     x0, x0, #1
+        str     x0, [x29, #0x40]
+        b       2b`,
+      {
+        tail: `
+        ${SECOND}
+1:      ldr     x0, [x29, #0x48]
+        add     x0, x0, #1
+        str     x0, [x29, #0x48]
+        b       1b
+        .ltorg`,
+      },
+    ),
+    run: async rig => {
+      const { memory } = rig.engine;
+      const counts = () => [memory.u64(R + 0x40), memory.u64(R + 0x48)];
+      rig.onWrite(D, () => rig.engine.stop());
+      rig.start();
+      await assert.rejects(
+        rig.until('never', () => false),
+        /the engine stopped/,
+      );
+      rig.engine.pause();
+      const stopped = counts();
+      assert.equal(rig.step(), 'stopped');
+      await new Promise(resolve => setTimeout(resolve, 20));
+      assert.deepEqual(counts(), stopped);
+    },
+    trace: [write(4, D, 0)],
+  }),
+  smp('memory of a device comes and goes by the writes of one vCPU while the other reads it', {
+    code: guest(
+      `
+        ${START}
+1:      ldr     x0, [x29, #0x48]
+        cbz     x0, 1b
+        mov     w1, #20
+2:      str     w1, [x28]
+        mov     w2, #200
+3:      subs    w2, w2, #1
+        b.ne    3b
+        subs    w1, w1, #1
+        b.ne    2b
+        mov     x3, #1
+        str     x3, [x29, #0x58]
+        ${JOIN}
+        ldr     x4, [x29, #0x50]`,
+      {
+        // Every value is the memory's or all ones; others are counted in X4.
+        tail: `
+        ${SECOND}
+        ldr     x1, =${S}
+        mov     x4, #0
+        mov     w5, #0x1111
+        mov     w6, #-1
+1:      ldr     w0, [x1]
+        cmp     w0, w5
+        ccmp    w0, w6, #4, ne
+        cinc    x4, x4, ne
+        str     x1, [x29, #0x48]
+        ldr     x7, [x29, #0x58]
+        cbz     x7, 1b
+        str     x4, [x29, #0x50]
+        ${DONE}`,
+      },
+    ),
+    run: async rig => {
+      const { bytes } = rig.engine.slots.allocate(PAGE);
+      setU32(bytes, 0, 0x1111);
+      let slot: Disposable | undefined;
+      rig.onWrite(D, () => {
+        slot?.[Symbol.dispose]();
+        slot = slot === undefined ? map(rig, S, bytes) : undefined;
+      });
+      rig.start();
+      await rig.finish();
+      // How often the other vCPU came to read the bus is nobody's to say.
+      const writes = rig.trace.splice(0).filter(line => line !== read(4, S, 0xffff_ffff, 1));
+      rig.trace.push(...writes);
+    },
+    trace: Array.from({ length: 20 }, (_, i) => write(4, D, 20 - i)),
+    registers: { x4: 0 },
   }),
   smp('doorbells ring, by an event or by an exit; other values of a doorbell with a value are the device’s', {
     code: guest(`
