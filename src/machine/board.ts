@@ -16,6 +16,11 @@ export interface MachineEngine extends Engine, PlugListener {
   readonly clock: DrivenClock;
   /** Doorbells without an exit, where the engine has them. */
   readonly doorbells?: DoorbellEvents | undefined;
+  /**
+   * An eventfd that becomes readable when step() hangs because a vCPU does not come out of the guest: another thread watches it, and
+   * closes it. undefined: step() cannot hang. Called anew after each reset.
+   */
+  watchdog?(): number | undefined;
 }
 
 /** What a board may use of its machine. */

@@ -108,6 +108,10 @@ export class GuestMachine implements Machine {
     return this.#ended ? 'stopped' : result;
   }
 
+  watchdog(): number | undefined {
+    return this.#board.engine.watchdog?.();
+  }
+
   idleMs(): number {
     if (this.#stands) return Number.POSITIVE_INFINITY;
     const { clock } = this.#board.engine;

@@ -93,6 +93,7 @@ class Runner {
         this.fail(e);
       }
     });
+    this.#sendWatchdog();
     send({ type: 'ready', info: machine.info(), kickWord: machine.kickWord });
   }
 
@@ -129,9 +130,15 @@ class Runner {
     this.#resume();
   }
 
+  #sendWatchdog(): void {
+    const fd = this.#machine?.watchdog?.();
+    if (fd !== undefined) send({ type: 'watchdog', fd });
+  }
+
   async #reset(machine: Machine): Promise<void> {
     try {
       await machine.reset();
+      this.#sendWatchdog();
     } catch (e) {
       this.fail(e);
     }

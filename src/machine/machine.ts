@@ -220,6 +220,11 @@ export interface MachineInfo {
 export interface Machine {
   /** Runs about 1 ms of guest. 'idle': nothing to do until input arrives or {@link idleMs} has passed. */
   step(): 'yield' | 'idle' | 'stopped';
+  /**
+   * An eventfd that becomes readable when step() hangs in the host's kernel, for another thread to watch and to close; undefined: it
+   * cannot. Asked for after creation and after each reset. See stuck-watch.ts.
+   */
+  watchdog?(): number | undefined;
   /** Milliseconds of host time (fractions count) until a timer of an idle guest fires; Infinity: only input wakes it. */
   idleMs(): number;
   /** Offers console input; returns how many bytes were taken. After a short count wait for {@link onConsoleRoom}. */

@@ -101,6 +101,8 @@ export type Ask = <Q extends Question>(question: Q, transfer?: readonly MessageP
 /** Worker to Vm. */
 export type FromWorker =
   | { readonly type: 'ready'; readonly info: MachineInfo; readonly kickWord: Int32Array | undefined }
+  /** An eventfd that says that this Worker hangs; the Vm's from here on. The one before, if any, says nothing any more. */
+  | { readonly type: 'watchdog'; readonly fd: number }
   | { readonly type: 'failed'; readonly error: PlainError }
   | { readonly type: 'console'; readonly bytes: Uint8Array }
   /** All bytes of one 'input' message have gone into the guest. */

@@ -12,6 +12,7 @@ import {
   type ToWorker,
   type WorkerStart,
 } from '../machine/protocol.ts';
+import { watchForStuck } from '../machine/stuck-watch.ts';
 import { VmError } from '../util/errors.ts';
 import { VmBalloon } from './balloon.ts';
 import { type VmChannel, VmChannels } from './channel.ts';
@@ -134,6 +135,8 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   };
   readonly #channels = new VmChannels(this.#streams);
   #kickWord: Int32Array | undefined;
+  /** Tells when the Worker hangs. */
+  #stuckWatch: Disposable | undefined;
   /** Console output that has been consumed and not told yet, bytes. */
   #untold = 0;
   #state: VmState = 'created';
@@ -437,6 +440,10 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
         this.#ready?.(undefined);
         this.#ready = undefined;
         break;
+      case 'watchdog':
+        this.#stuckWatch?.[Symbol.dispose]();
+        this.#stuckWatch = watchForStuck(m.fd, e => this.#stuck(e));
+        break;
       case 'failed':
         this.#ready?.(fromPlainError(m.error));
         this.#ready = undefined;
@@ -556,6 +563,13 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     this.#terminate();
   }
 
+  /** The Worker hangs in the kernel and will not end: the VM does without it. */
+  #stuck(e: VmError): void {
+    this.#fail(e);
+    this.#worker.unref();
+    this.#workerGone();
+  }
+
   #terminate(): void {
     this.#ending = true;
     void this.#worker.terminate();
@@ -564,6 +578,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   #workerGone(): void {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
+    this.#stuckWatch?.[Symbol.dispose]();
     this.#kickWord = undefined;
     if (!this.#ending) this.#failure ??= new VmError('ERR_INTERNAL', "the machine's thread ended without a word");
     const failure = this.#failure;

@@ -288,9 +288,14 @@ describe('a vCPU that does not come out of the guest', () => {
 
   it('inline is noticed by an eventfd for another thread', () => {
     start();
-    const fd = engine.watchdog();
+    const fd = engine.watchdog()!;
     expect(host.files.eventfd(fd).name).toBe('eventfd');
     host.close(fd);
+  });
+
+  it('needs no eventfd with threads: step() returns', () => {
+    start(2);
+    expect(engine.watchdog()).toBeUndefined();
   });
 });
 

@@ -13,11 +13,10 @@ import { KvmDoorbells } from './doorbells.ts';
 import { CoalescedRing, ExitState } from './exit-state.ts';
 import { KvmRam } from './ram.ts';
 import { KvmMemorySlots, SlotTable } from './slots.ts';
+import { STUCK_MS, vcpuStuck } from './stuck.ts';
 import type { KvmHost } from './system.ts';
 import type { KvmVm } from './vm.ts';
 
-/** A vCPU that does not come out of the guest this long after it was asked to is not going to, ms. */
-const STUCK_MS = 5000;
 /** Result of the runner from which on it is a doorbell: -1000 - tag. */
 const DOORBELL = -1000;
 /** Columns of the runner's counters, of 8 for each vCPU; see Addon.runnerCounters. */
@@ -168,12 +167,9 @@ export class KvmEngine implements Engine, PlugListener {
     this.#lingerNs = LINGER_NS.first;
   }
 
-  /**
-   * An eventfd that becomes readable when an inline vCPU does not come out of the guest: this thread hangs then, so another
-   * one watches it, and closes it.
-   */
-  watchdog(): number {
-    return this.#host.runnerWatchdog(this.#runner!, STUCK_MS);
+  /** See MachineEngine.watchdog: this thread hangs with its vCPU, while vCPUs with threads of their own are told of by step(). */
+  watchdog(): number | undefined {
+    return this.#cpus.length > 1 ? undefined : this.#host.runnerWatchdog(this.#runner!, STUCK_MS);
   }
 
   /**
@@ -422,10 +418,7 @@ export class KvmEngine implements Engine, PlugListener {
 
   #stuck(cpu: number): never {
     this.#stopped = true;
-    throw new VmError('ERR_VCPU_STUCK', `vCPU ${cpu} did not come out of KVM within ${STUCK_MS} ms`, {
-      hint: "the host's KVM does not answer: see its kernel log, and use --engine emu here",
-      details: { cpu, limitMs: STUCK_MS },
-    });
+    throw vcpuStuck(cpu);
   }
 
   /** The first vCPU that has not parked. */
