@@ -238,6 +238,7 @@ export class FakeVm implements FakeFile {
 
   #createPit(a: Argument): undefined {
     if (this.pit !== undefined) fail('EEXIST');
+    // Of later kernels; 6.1 makes one that reaches nobody.
     if (!this.irqchip) fail('ENOENT');
     this.pit = a.view.getUint32(x86.kvm_pit_config.flags, true);
   }
