@@ -330,7 +330,7 @@ describe('registers', () => {
     start(2);
     cpu(1).script.push(store(MMIO, 1, 0), store(MMIO, 1, 0));
     engine.step(LONG);
-    expect(engine.vcpus.map(v => v.counters.exits)).toEqual([0, 2]);
+    expect(engine.vcpus.map(v => v.counters?.exits)).toEqual([0, 2]);
   });
 });
 
