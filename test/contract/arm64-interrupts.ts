@@ -20,8 +20,6 @@ const interrupts = (title: string, c: Omit<ContractCase, 'title' | 'arch'>): Con
   ...c,
 });
 
-const later = (f: () => void) => void setTimeout(f, 10);
-
 /** The device's answer to the handler: a write to its second register, with the INTID. */
 const ACKNOWLEDGE = 'str     w26, [x28, #4]';
 
@@ -96,12 +94,12 @@ async function message(rig: Rig): Promise<void> {
   // The LPI's byte of configuration: priority 0xa0, RES1, enabled.
   engine.memory.setU8(at('config'), 0xa3);
   rig.onWrite(D, () =>
-    later(() => {
+    rig.later(() => {
       assert.equal(controller.signalMsi({ address: doorbell + 0x1000, data: EVENT, deviceId: DEVICE }), false);
       // Neither the event nor the device is mapped: dropped.
       assert.equal(controller.signalMsi({ address: doorbell, data: EVENT + 1, deviceId: DEVICE }), true, its);
       assert.equal(controller.signalMsi({ address: doorbell, data: EVENT, deviceId: DEVICE + 1 }), true, its);
-      later(() => controller.signalMsi({ address: doorbell, data: EVENT, deviceId: DEVICE }));
+      rig.later(() => controller.signalMsi({ address: doorbell, data: EVENT, deviceId: DEVICE }));
     }),
   );
   rig.start();
@@ -124,7 +122,7 @@ export const INTERRUPT_CASES: readonly ContractCase[] = [
     ),
     run: async rig => {
       const line = rig.subject.interrupts.line(WIRE);
-      rig.onWrite(D, () => later(() => line.set(true)));
+      rig.onWrite(D, () => rig.later(() => line.set(true)));
       rig.onWrite(D + 4, () => line.set(false));
       rig.start();
       await rig.finish();
@@ -243,15 +241,15 @@ export const INTERRUPT_CASES: readonly ContractCase[] = [
     ),
     run: async rig => {
       const line = rig.subject.interrupts.line(WIRE);
-      rig.onWrite(D, () => later(() => line.set(true)));
+      rig.onWrite(D, () => rig.later(() => line.set(true)));
       // The first time the device forgets to lower it until it is reset itself.
       let lowers = false;
       rig.onWrite(D + 4, () => (lowers ? line.set(false) : rig.engine.stop()));
       rig.start();
       await rig.until('the interrupt', () => rig.trace.length === 2);
       rig.engine.pause();
-      rig.reset();
       line.set(false);
+      rig.reset();
       lowers = true;
       rig.start();
       await rig.finish();

@@ -106,7 +106,7 @@ const LIMIT_MS = 20_000;
 const STEP_NS = 2_000_000;
 
 /** A case at work: the guest, its devices, and the hands of the host. */
-export class Rig {
+export class Rig implements AsyncDisposable {
   readonly subject: Subject;
   readonly trace: string[] = [];
   /** The case that it is for. */
@@ -118,6 +118,7 @@ export class Rig {
   readonly #bus = createAddressBus();
   readonly #reads = new Map<number, (number | bigint)[]>();
   readonly #hooks = new Map<number, (value: number | bigint, cpu: number) => void>();
+  readonly #timers: NodeJS.Timeout[] = [];
   readonly #code: Uint8Array;
   #currentCpu = 0;
   #failure: Error | undefined;
@@ -148,6 +149,16 @@ export class Rig {
   /** The first vCPU's, by name. */
   registers(): Record<string, bigint> {
     return this.engine.vcpus[0]!.registers();
+  }
+
+  /** Calls `f` a little later by the event loop, unless the case is over by then. */
+  later(f: () => void): void {
+    this.#timers.push(globalThis.setTimeout(f, 10));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const t of this.#timers) clearTimeout(t);
+    await this.subject[Symbol.asyncDispose]();
   }
 
   /** Calls `hook` for every write to an address or port, after it has been noted. */
@@ -195,7 +206,7 @@ export class Rig {
     await this.until(`the guest's end`, () => this.ends >= times);
   }
 
-  /** As a machine resets: memory is the machine's to restore, and stays here. */
+  /** As a machine resets, its devices first: memory is the machine's to restore, and stays here. */
   reset(): void {
     this.engine.reset();
     this.subject.interrupts.reset();
@@ -292,8 +303,7 @@ function heartbeat(): Disposable {
 
 /** Runs a case on an engine. @throws Error for whatever is not as it must be. */
 export async function runCase(c: ContractCase, code: Uint8Array, make: SubjectFactory): Promise<Outcome> {
-  const rig = new Rig(c, code, make);
-  await using _ = rig.subject;
+  await using rig = new Rig(c, code, make);
   if (c.run !== undefined) await c.run(rig);
   else {
     rig.start();
