@@ -348,8 +348,8 @@ export const X86_CONTROL_CASES: readonly ContractCase[] = [
         lidt    [${IDTR}]
         mov     dword ptr [${APIC.svr}], 0x1ff
         xor     ebx, ebx
-        sti
         ${IOAPIC_PIN_5}
+        sti
 1:      test    ebx, ebx
         jz      1b
         cli`,
