@@ -6,6 +6,7 @@ import type { LabEvent, LabPlan, LabResult } from '../../test/lab/runner.ts';
 import { findLab, ROOT } from '../../test/support/lab.ts';
 import { labAddon } from './addon.ts';
 import { bundleCases, listCases } from './bundle.ts';
+import { labImage } from './image.ts';
 
 /** Seconds that a lab may take to start and to end on a machine that is busy. */
 const START_SECONDS = 120;
@@ -59,9 +60,13 @@ export async function makeBundle(source = join(ROOT, 'test/lab')): Promise<LabBu
   }
 }
 
+function architectureOf(place: LabPlace): LabArchitecture {
+  return place === 'here' ? (process.arch === 'arm64' ? 'arm64' : 'x86') : place;
+}
+
 /** The cases for a place, in groups that need the same machine. */
 export function groupCases(place: LabPlace, cases: readonly LabCaseInfo[]): LabGroup[] {
-  const architecture = place === 'here' ? (process.arch === 'arm64' ? 'arm64' : 'x86') : place;
+  const architecture = architectureOf(place);
   const groups = new Map<string, LabCaseInfo[]>();
   for (const c of cases) {
     if (!c.needs.on.includes(architecture)) continue;
@@ -91,7 +96,8 @@ export async function runGroup(
   const { place, needs, cases } = group;
   const name = `${place}-${needs.memory}-${needs.cpus}${needs.vfio ? '-vfio' : ''}`;
   const planFile = join(bundle.folder, `${name}.plan.json`);
-  const plan: LabPlan = { ids: cases.map(c => c.id), results: join(bundle.folder, `${name}.results`) };
+  const image = cases.some(c => c.needs.image) ? await labImage(architectureOf(place)) : undefined;
+  const plan: LabPlan = { ids: cases.map(c => c.id), image, results: join(bundle.folder, `${name}.results`) };
   writeFileSync(planFile, JSON.stringify(plan));
   writeFileSync(plan.results, '');
   const node = place === 'arm64' ? 'node' : process.execPath;

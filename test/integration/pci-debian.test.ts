@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bootDebian, type Guest } from '../support/guest.ts';
+import { moveBar4, PCI_SHELL } from '../support/pci-shell.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -33,15 +34,6 @@ async function boot(skip: (why: string) => void, options: Parameters<typeof boot
   return guest;
 }
 
-/** Shell functions for configuration space and registers: `setcfg DEV OFFSET BYTES`, `cfg DEV OFFSET SIZE`, `bar DEV N`. */
-const SHELL = `
-setcfg() { printf "$3" | dd of=/sys/bus/pci/devices/$1/config bs=1 seek=$(($2)) conv=notrunc 2>/dev/null; }
-cfg() { dd if=/sys/bus/pci/devices/$1/config bs=1 skip=$(($2)) count=$3 2>/dev/null | xxd -p; }
-bar() { sed -n "$(($2 + 1))s/ .*//p" /sys/bus/pci/devices/$1/resource; }
-rescan() { echo 1 >/sys/bus/pci/devices/$1/remove && echo 1 >/sys/bus/pci/rescan; }
-net() { ip link set eth0 up && udhcpc -i eth0 -n -q -t 8 -T 1 -s /bin/dhcp-lease >/dev/null 2>&1 && ping -c 2 -W 5 10.0.2.2 >/dev/null && echo pong; }
-`;
-
 const DISK = '0000:00:01.0';
 const NET = '0000:00:02.0';
 
@@ -58,7 +50,7 @@ describe("Debian's kernel moves every function", () => {
     disk = await image('moves.img', 16 * MIB);
     guest = await boot(skip, { disk: disk.path, net: 'user', rng: true, balloon: true });
     guest.vm.on('bar-moved', m => moves.push(m));
-    await guest.run(SHELL);
+    await guest.run(PCI_SHELL);
     await guest.run('[ ! -e /proc/device-tree/chosen/linux,pci-probe-only ]');
     // ECAM-1: Linux believes in the 4 KiB of each function.
     expect(await guest.run(`wc -c </sys/bus/pci/devices/${DISK}/config`)).toBe('4096');
@@ -91,13 +83,7 @@ describe("Debian's kernel moves every function", () => {
     if (guest === undefined) return skip('no guest');
     const before = Number(await guest.run(`bar ${DISK} 4`));
     const there = 0x80_4000_0000;
-    const bytes = (n: number) =>
-      [0, 8, 16, 24].map(s => `\\\\x${(Math.floor(n / 2 ** s) & 0xff).toString(16).padStart(2, '0')}`).join('');
-    const moveTo = (n: number) =>
-      guest!.run(
-        `setcfg ${DISK} 4 '\\x04\\x04'; setcfg ${DISK} 0x20 '${bytes(n % 2 ** 32).replaceAll('\\\\', '\\')}'; ` +
-          `setcfg ${DISK} 0x24 '\\x80'; setcfg ${DISK} 4 '\\x06\\x04'; cfg ${DISK} 4 2`,
-      );
+    const moveTo = (n: number) => guest!.run(moveBar4(DISK, n));
     await guest.run('sync');
     moves.length = 0;
     expect(await moveTo(there)).toBe('0604');

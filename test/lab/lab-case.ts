@@ -14,10 +14,20 @@ export interface LabNeeds {
   readonly cpus?: number;
   /** An IOMMU, with devices bound to vfio-pci: {@link LabContext.vfio}. */
   readonly vfio?: boolean;
+  /** The files of Debian's image for the lab's architecture: {@link LabContext.image}. */
+  readonly image?: boolean;
   /** Time limit in seconds; default 60. A case that takes longer fails, and its process is ended. */
   readonly seconds?: number;
   /** Part of what continuous integration runs. */
   readonly smoke?: boolean;
+}
+
+/** A guest's files. */
+export interface LabImage {
+  readonly kernel: string;
+  readonly initrd: string;
+  /** The device of its console. */
+  readonly uart: 'ttyAMA0' | 'ttyS0';
 }
 
 /** What a case is given. */
@@ -27,6 +37,8 @@ export interface LabContext {
   readonly signal: AbortSignal;
   /** PCI addresses (`0000:00:10.0`) of the functions that are bound to vfio-pci; empty without {@link LabNeeds.vfio}. */
   readonly vfio: readonly string[];
+  /** The files of a guest that boots Linux, with {@link LabNeeds.image}; skips the case where they cannot be had. */
+  image(): LabImage;
   /** Ends the case as skipped. */
   skip(reason: string): never;
   /** A line for the report, such as a number that was measured. */
@@ -56,10 +68,18 @@ let currentFile = '';
 
 /** Registers a case. It fails when `body` throws or rejects; `node:assert/strict` is made for that. */
 export function labCase(title: string, needs: LabNeeds, body: LabCase['body']): void {
-  const { on = ['x86', 'arm64'], memory = 1024, cpus = 1, vfio = false, seconds = 60, smoke = false } = needs;
+  const {
+    on = ['x86', 'arm64'],
+    memory = 1024,
+    cpus = 1,
+    vfio = false,
+    image = false,
+    seconds = 60,
+    smoke = false,
+  } = needs;
   const id = `${currentFile}: ${title}`;
   if (cases.some(c => c.id === id)) throw new Error(`two cases are called '${id}'`);
-  cases.push({ id, needs: { on, memory, cpus, vfio, seconds, smoke }, body });
+  cases.push({ id, needs: { on, memory, cpus, vfio, image, seconds, smoke }, body });
 }
 
 /** All cases of some files, each an import that has not happened yet, by name. */

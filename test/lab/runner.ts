@@ -10,6 +10,7 @@ import {
   type LabCase,
   type LabCaseInfo,
   type LabContext,
+  type LabImage,
   LabSkip,
   loadCases,
 } from './lab-case.ts';
@@ -18,6 +19,8 @@ import {
 export interface LabPlan {
   /** The cases in their order; one may come several times. */
   readonly ids: readonly string[];
+  /** The guest's files for the cases that need them, or why there are none. */
+  readonly image?: LabImage | string | undefined;
   /** Where to append {@link LabEvent}s, one JSON text a line. */
   readonly results: string;
 }
@@ -137,7 +140,7 @@ async function work(
     if (i < from) continue;
     if (found === undefined) throw new Error(`there is no case '${id}'`);
     await send({ begin: i, seconds: found.needs.seconds });
-    const { result, late } = await runCase(found);
+    const { result, late } = await runCase(found, plan.image);
     await send({ result });
     // What it left running must not disturb the others.
     if (late) process.exit(EARLY);
@@ -146,7 +149,10 @@ async function work(
 }
 
 /** Runs one case; `late` when it was still at work at the end of its time. */
-async function runCase({ id, needs, body }: LabCase): Promise<{ result: LabResult; late: boolean }> {
+async function runCase(
+  { id, needs, body }: LabCase,
+  image: LabPlan['image'],
+): Promise<{ result: LabResult; late: boolean }> {
   const architecture: LabArchitecture = process.arch === 'arm64' ? 'arm64' : 'x86';
   const vfio = (process.env.LAB_VFIO ?? '').split(' ').filter(Boolean);
   const notes: string[] = [];
@@ -155,6 +161,7 @@ async function runCase({ id, needs, body }: LabCase): Promise<{ result: LabResul
     architecture,
     signal: limit.signal,
     vfio,
+    image: () => (typeof image === 'object' ? image : context.skip(image ?? 'the case does not ask for an image')),
     skip: reason => {
       throw new LabSkip(reason);
     },

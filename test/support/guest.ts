@@ -16,22 +16,34 @@ export interface Guest extends AsyncDisposable {
 /** Lines of the host's side: `log` and `trace` events. */
 export type Listener = (line: string) => void;
 
+/** Options of a VM, and words to add to the kernel's command line. */
+export type GuestOptions = Partial<VmOptions> & { readonly append?: string };
+
 /**
- * Boots Debian's kernel with `options` to its shell; or says why there is none. `prepare` is called with the VM before it
+ * Boots Debian's arm64 kernel with `options` to its shell; or says why there is none. `prepare` is called with the VM before it
  * starts, for events that come early.
  */
 export async function bootDebian(
-  options: Partial<VmOptions> & { readonly append?: string } = {},
+  options: GuestOptions = {},
   onLog?: Listener,
   prepare?: (vm: Vm) => void,
 ): Promise<Guest | string> {
   const image = await debian();
-  if (typeof image === 'string') return image;
+  return typeof image === 'string' ? image : await bootImage({ ...image, uart: 'ttyAMA0' }, options, onLog, prepare);
+}
+
+/** {@link bootDebian} with the files of an image, and the device of its console. */
+export async function bootImage(
+  image: { readonly kernel: string; readonly initrd: string; readonly uart: 'ttyAMA0' | 'ttyS0' },
+  options: GuestOptions = {},
+  onLog?: Listener,
+  prepare?: (vm: Vm) => void,
+): Promise<Guest> {
   const { append = '', ...rest } = options;
   const vm = await Vm.create({
     kernel: image.kernel,
     initrd: image.initrd,
-    params: `console=ttyAMA0 panic=-1 quiet ${append}`.trim(),
+    params: `console=${image.uart} panic=-1 quiet ${append}`.trim(),
     ...rest,
   });
   if (onLog !== undefined) {

@@ -1,0 +1,31 @@
+import { copyFileSync, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { DEBIAN_AMD64, DEBIAN_ARM64 } from '../../src/images/index.ts';
+import { debian } from '../../test/e2e/debian.ts';
+import type { LabArchitecture, LabImage } from '../../test/lab/lab-case.ts';
+import { ROOT } from '../../test/support/lab.ts';
+
+/**
+ * Debian's image for the guests of a lab, copied to build/lab, since the lab sees no more than this folder.
+ *
+ * @returns its files, or why there are none.
+ */
+export async function labImage(architecture: LabArchitecture): Promise<LabImage | string> {
+  const name = architecture === 'x86' ? DEBIAN_AMD64 : DEBIAN_ARM64;
+  const image = await debian(name);
+  if (typeof image === 'string') return image;
+  const folder = join(ROOT, 'build/lab', name);
+  mkdirSync(folder, { recursive: true });
+  const copy = (from: string, file: string) => {
+    const to = join(folder, file);
+    const there = statSync(to, { throwIfNoEntry: false });
+    const { size, mtimeMs } = statSync(from);
+    if (there?.size !== size || there.mtimeMs < mtimeMs) copyFileSync(from, to);
+    return to;
+  };
+  return {
+    kernel: copy(image.kernel, 'kernel'),
+    initrd: copy(image.initrd, 'initrd'),
+    uart: architecture === 'x86' ? 'ttyS0' : 'ttyAMA0',
+  };
+}
