@@ -30,6 +30,27 @@ describe('createHostClock', () => {
     clock.runDue();
     expect([ran, clock.nextDeadline()]).toEqual([1, Number.POSITIVE_INFINITY]);
   });
+
+  it('stands while it is held; the wall clock goes on', () => {
+    let mono = 0;
+    let wall = 0n;
+    let ran = 0;
+    const clock = createHostClock({ monotonicNs: () => mono, wallNs: () => wall }, 1000);
+    clock.at(1200, () => ran++);
+    mono = 100;
+    clock.hold();
+    mono = 5000;
+    wall = 5000n;
+    clock.hold();
+    clock.runDue();
+    expect([clock.nowNs(), clock.wall().nsec, ran]).toEqual([1100, 5000, 0]);
+    clock.release();
+    clock.release();
+    expect(clock.nowNs()).toBe(1100);
+    mono = 5100;
+    clock.runDue();
+    expect([clock.nowNs(), ran]).toEqual([1200, 1]);
+  });
 });
 
 describe('createVirtualClock', () => {
