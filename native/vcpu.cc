@@ -207,6 +207,8 @@ struct Holder {
   std::unique_ptr<Runner> runner;
   std::shared_ptr<Holders> known;
   size_t count;
+  /** The end of the last run(). */
+  Ns deadline = kNever;
   std::shared_ptr<double[]> counters;
   std::vector<Napi::Reference<Napi::ArrayBuffer>> states;
   Napi::Reference<Napi::Value> rows;
@@ -340,7 +342,7 @@ Napi::Value RunnerCounters(Info info) {
   return h.rows.Value();
 }
 
-/** run(runner, limitNs) => number. Called for each exit: as little as possible happens here, so without node-addon-api. */
+/** run(runner, limitNs?) => number. Called for each exit: as little as possible happens here, so without node-addon-api. */
 napi_value Run(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value arguments[2] = {};
@@ -348,18 +350,21 @@ napi_value Run(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, arguments, nullptr, &data);
   const char* wrong = nullptr;
   Holder* h = FindHolder(env, arguments[0], **static_cast<std::shared_ptr<Holders>*>(data), &wrong);
-  double limit = -1;
   if (h == nullptr) {
     napi_throw_type_error(env, nullptr, wrong);
     return nullptr;
   }
-  if (napi_get_value_double(env, arguments[1], &limit) != napi_ok || !(limit >= 0)) {
+  Ns now = Now();
+  double limit = -1;
+  napi_valuetype type = napi_undefined;
+  if (napi_get_value_double(env, arguments[1], &limit) == napi_ok && limit >= 0) {
+    h->deadline = Deadline(now, limit);
+  } else if (napi_typeof(env, arguments[1], &type) != napi_ok || type != napi_undefined) {
     napi_throw_range_error(env, nullptr, "limitNs is out of range");
     return nullptr;
   }
-  Ns now = Now();
   napi_value result = nullptr;
-  napi_create_int32(env, h->runner->Run(now, Deadline(now, limit)), &result);
+  napi_create_int32(env, h->runner->Run(now, h->deadline), &result);
   return result;
 }
 

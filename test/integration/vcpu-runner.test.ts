@@ -104,6 +104,23 @@ describe.each([
     expect(guest.counters[1]).toBe(0);
   });
 
+  withKvm('without a limit a run ends when the one before would have', async () => {
+    const h = host();
+    using guest = new KvmGuest(h, [PROGRAMS.count], threads);
+    await turn();
+    const start = performance.now();
+    expect(guest.run(50 * MILLISECOND)).toBe(0);
+    let exits = 0;
+    for (let n = 0; n !== -1 || performance.now() - start < 50; n = h.run(guest.runner)) {
+      // The event loop of the test's framework may end one early.
+      if (n === -1) await turn();
+      exits++;
+    }
+    expect(exits).toBeGreaterThan(3);
+    // The time is over, and stays so.
+    expect(h.run(guest.runner)).toBe(-1);
+  });
+
   withKvm('the event loop ends a run: timers and callbacks come while the guest spins', async () => {
     using guest = new KvmGuest(host(), [PROGRAMS.spin], threads);
     await turn();

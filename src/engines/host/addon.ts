@@ -66,14 +66,15 @@ export interface Addon {
   runnerCounters(runner: VcpuRunner): Float64Array;
   /**
    * Lets the vCPUs run until one of them has an exit for TypeScript, this thread's event loop has work (file descriptors and
-   * timers; not immediates), `limitNs` ns from now have passed (Infinity: no limit) or kick() was called.
+   * timers; not immediates), `limitNs` ns from now have passed (Infinity: no limit; left out: at the time that the run() before was given) or kick() was
+   * called.
    *
    * @returns a vCPU's number for an exit: its kvm_run tells which, and the next run() resumes it, with the answer in its
    *   kvm_run. A vCPU whose KVM_RUN failed is returned once, counter [5] set; it does not run again before a pause().
    *   -1 for everything else; -1000 - tag for a doorbell of runnerWatch(). With threads also -2 - n: vCPU n did not come out
    *   of KVM_RUN in the watchdog's time after a kick (told once for each kick).
    */
-  run(runner: VcpuRunner, limitNs: number): number;
+  run(runner: VcpuRunner, limitNs?: number): number;
   /**
    * ns until the event loop of this thread has something to do by itself: 0 while immediates, closing handles or callbacks
    * wait, which is always so inside of an immediate; Infinity without a timer.

@@ -192,7 +192,7 @@ export class FakeHost implements KvmHost {
     return fake(runner).counters;
   }
 
-  run(runner: VcpuRunner, limitNs: number): number {
+  run(runner: VcpuRunner, limitNs?: number): number {
     return fake(runner).run(limitNs);
   }
 
