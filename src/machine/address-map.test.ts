@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ARM_VIRT, hotplugRange } from './address-map.ts';
+import { ARM_VIRT, checkMemoryEnd, hotplugRange } from './address-map.ts';
 
 const MIB = 2 ** 20;
 
@@ -12,4 +12,13 @@ it.each([
   [3000, 0x1_0000_0000],
 ])('memory that is plugged later is behind %i MiB of RAM at %i', (ram, base) => {
   expect(hotplugRange(ARM_VIRT.ram.base + ram * MIB, 512 * MIB)).toEqual({ base, size: 512 * MIB });
+});
+
+it('memory that would reach what is behind it is refused', () => {
+  const limit = 0x1_0000_0000;
+  checkMemoryEnd([{ base: 0, size: limit }, undefined], limit);
+  expect(() => checkMemoryEnd([{ base: 0, size: limit + 4096 }], limit)).toThrow(
+    'memory would end at 0x100001000, and has room up to 0x100000000',
+  );
+  expect(() => checkMemoryEnd([undefined, { base: limit, size: 1 }], limit)).toThrow('memory would end');
 });

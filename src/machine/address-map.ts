@@ -1,4 +1,6 @@
 import type { Gpa } from '../memory/types.ts';
+import { VmError } from '../util/errors.ts';
+import { hex } from '../util/hex.ts';
 
 /** One range of the machine's physical address space. */
 export interface AddressRange {
@@ -43,6 +45,19 @@ export const HOTPLUG_ALIGNMENT = 128 * 2 ** 20;
 /** Where `size` bytes of memory that is plugged later go: behind the end of RAM, and in no description of the machine. */
 export function hotplugRange(ramEnd: Gpa, size: number): AddressRange {
   return { base: Math.ceil(ramEnd / HOTPLUG_ALIGNMENT) * HOTPLUG_ALIGNMENT, size };
+}
+
+/**
+ * Checks that memory ends before `limit`, where something else is.
+ * @throws VmError ERR_MEMORY_TOO_LARGE.
+ */
+export function checkMemoryEnd(parts: readonly (AddressRange | undefined)[], limit: Gpa): void {
+  const end = Math.max(...parts.map(r => (r === undefined ? 0 : r.base + r.size)));
+  if (end <= limit) return;
+  throw new VmError('ERR_MEMORY_TOO_LARGE', `memory would end at ${hex(end)}, and has room up to ${hex(limit)}`, {
+    hint: 'use less memory and hotplug',
+    details: { end, limit },
+  });
 }
 
 /** Shared peripheral interrupts of arm-virt, counted from 0 (INTID 32). */

@@ -5,7 +5,7 @@ import { host } from '../engines/host/host.ts';
 import { hostMemory } from '../engines/host/host-memory.ts';
 import { Arm64Architecture } from '../engines/kvm/arm64/architecture.ts';
 import { KvmEngine } from '../engines/kvm/engine.ts';
-import { guestRam } from '../engines/kvm/guest-ram.ts';
+import { guestRam, hotplugRam } from '../engines/kvm/guest-ram.ts';
 import { KvmSystem } from '../engines/kvm/system.ts';
 import { KvmVm } from '../engines/kvm/vm.ts';
 import { createHostClock } from '../time/host-clock.ts';
@@ -40,11 +40,14 @@ export class KvmArmCpus implements ArmCpus {
       gicv2m: { address: gicv2m.base, base: ARM_VIRT_SPI.v2m + FIRST_SPI, count: ARM_VIRT_SPI.v2mCount },
     });
     const addon = host();
+    // Before there is a VM that would be left open where there is no room for them.
+    const ram = guestRam(ARM_VIRT.ram.base, config.memoryBytes);
+    const plugged = hotplug && hotplugRam(hotplug.base, hotplug.size);
     this.engine = new KvmEngine({
       vm: new KvmVm(new KvmSystem(addon), this.interrupts.vmType),
       architecture: this.interrupts,
-      ram: guestRam(ARM_VIRT.ram.base, config.memoryBytes),
-      hotplug: hotplug && guestRam(hotplug.base, hotplug.size)[0],
+      ram,
+      hotplug: plugged,
       hostMemory: hostMemory(),
       clock: createHostClock(undefined, config.startNs),
       counterHz: addon.counterHz(),

@@ -6,7 +6,7 @@ import { Pl031, type Pl031State } from '../devices/pl031/device.ts';
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
-import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, hotplugRange } from './address-map.ts';
+import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, checkMemoryEnd, hotplugRange } from './address-map.ts';
 import type { ArmCpus, MakeArmCpus } from './arm-cpus.ts';
 import { armVirtTree } from './arm-virt-fdt.ts';
 import type { Board, BoardContext, MachineEngine } from './board.ts';
@@ -44,6 +44,8 @@ export class ArmVirt implements Board {
     this.#kernel = config.kernel === undefined ? undefined : loadKernel(config.kernel);
     const mem = config.devices.find(d => d.kind === 'mem');
     this.hotplug = mem && hotplugRange(ARM_VIRT.ram.base + config.memoryBytes, mem.size);
+    const { ram } = ARM_VIRT;
+    checkMemoryEnd([{ base: ram.base, size: config.memoryBytes }, this.hotplug], ram.base + ram.size);
     this.#cpus = makeCpus(context, this.hotplug);
     this.engine = this.#cpus.engine;
     this.interrupts = this.#cpus.interrupts;

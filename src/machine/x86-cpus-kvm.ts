@@ -3,7 +3,7 @@ import type { X86VcpuBoot } from '../engines/engine.ts';
 import { host } from '../engines/host/host.ts';
 import { hostMemory } from '../engines/host/host-memory.ts';
 import { KvmEngine } from '../engines/kvm/engine.ts';
-import { guestRam } from '../engines/kvm/guest-ram.ts';
+import { guestRam, hotplugRam } from '../engines/kvm/guest-ram.ts';
 import { KvmSystem } from '../engines/kvm/system.ts';
 import { KvmVm } from '../engines/kvm/vm.ts';
 import { X86Architecture } from '../engines/kvm/x86/architecture.ts';
@@ -27,11 +27,14 @@ export class KvmX86Cpus implements X86Cpus {
     const { cpus, invariantTsc = false, startNs } = context.config;
     this.interrupts = new X86Architecture({ cpus, invariantTsc, reserved: X86_PC.kvmReserved.base });
     const addon = host();
+    // Before there is a VM that would be left open where there is no room for them.
+    const regions = ram.flatMap(r => guestRam(r.base, r.size));
+    const plugged = hotplug && hotplugRam(hotplug.base, hotplug.size);
     this.engine = new KvmEngine({
       vm: new KvmVm(new KvmSystem(addon), this.interrupts.vmType),
       architecture: this.interrupts,
-      ram: ram.flatMap(r => guestRam(r.base, r.size)),
-      hotplug: hotplug && guestRam(hotplug.base, hotplug.size)[0],
+      ram: regions,
+      hotplug: plugged,
       hostMemory: hostMemory(),
       clock: createHostClock(undefined, startNs),
       counterHz: addon.counterHz(),

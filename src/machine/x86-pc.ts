@@ -11,7 +11,15 @@ import { E820_NVS, E820_RESERVED, type E820Entry } from '../firmware/e820.ts';
 import { type LoadedX86Kernel, loadX86Kernel } from '../firmware/x86-kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
 import { ConfigMechanism1 } from '../pci/mechanism1.ts';
-import { type AddressRange, hotplugRange, X86_PC, X86_PC_GSI, X86_PC_PORT, x86PciMem64 } from './address-map.ts';
+import {
+  type AddressRange,
+  checkMemoryEnd,
+  hotplugRange,
+  X86_PC,
+  X86_PC_GSI,
+  X86_PC_PORT,
+  x86PciMem64,
+} from './address-map.ts';
 import type { Board, BoardContext, MachineEngine } from './board.ts';
 import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
@@ -99,6 +107,12 @@ export class X86Pc implements Board {
     this.#keyboard = new I8042({ reset });
     this.#reset = new PcReset({ reset });
     this.#pciMem64 = x86PciMem64(this.#cpus.physicalAddressBits);
+    try {
+      checkMemoryEnd([...this.#ram, this.hotplug], this.#pciMem64.base);
+    } catch (e) {
+      void this.engine[Symbol.asyncDispose]();
+      throw e;
+    }
     this.pci = new PciRoot({
       bus: this.bus,
       pins: this.memory.pins,

@@ -1,7 +1,8 @@
-import { spawnSync } from 'node:child_process';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Vm, type VmExit, type VmOptions } from 'tsvisor';
+import { Vm, type VmError, type VmExit, type VmOptions } from 'tsvisor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { probeHost } from '../../src/machine/host.ts';
 import { ROOT } from '../support/lab.ts';
@@ -153,6 +154,18 @@ describe.skipIf(reason !== undefined)('x86-pc on KVM', () => {
     expect(exit.error).toBeUndefined();
   });
 
+  it('memory that has no place is refused, and leaves no file open', async () => {
+    const before = readdirSync('/proc/self/fd').length;
+    const refused = (options: Partial<VmOptions>) =>
+      Vm.create({ kernel: program(POWER_OFF), ...options }).then(
+        () => undefined,
+        (e: VmError) => e.code,
+      );
+    expect(await refused({ memory: '16M', hotplug: '3G' })).toBe('ERR_MEMORY_TOO_LARGE');
+    expect(await refused({ memory: '256G' })).toBe('ERR_MEMORY_TOO_LARGE');
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
+  });
+
   it('leaves no file and no thread behind', async () => {
     const count = (what: string) => readdirSync(`/proc/self/${what}`).length;
     await run(POWER_OFF);
@@ -200,5 +213,22 @@ describe.skipIf(reason !== undefined || missingGcc() !== undefined)('faults of t
     const { status, stderr } = tsvisor({ KVM_SHIM_STUCK_VCPU: '0', KVM_SHIM_AFTER: '3' }, BUSY);
     expect(stderr).toContain('vCPU 0 did not come out of KVM within 5000 ms');
     expect(status).toBe(3);
+  });
+
+  it('a process that is killed leaves a host on which the next one runs', async () => {
+    const kernel = join(kit.folder, 'guest.elf');
+    writeFileSync(kernel, program(print('*') + BUSY));
+    const args = [join(ROOT, 'dist/cli/main.js'), 'run', '-k', kernel, '-m', '16M', '--name', 'killed'];
+    for (const cpus of ['1', '2']) {
+      const child = spawn(process.execPath, [...args, '-c', cpus], { stdio: ['pipe', 'pipe', 'ignore'] });
+      const ended = once(child, 'exit');
+      await once(child.stdout, 'data', { signal: AbortSignal.timeout(LIMIT) });
+      child.kill('SIGKILL');
+      expect((await ended)[1]).toBe('SIGKILL');
+      expect(existsSync(`/proc/${child.pid}`)).toBe(false);
+    }
+    const ps = spawnSync(process.execPath, [args[0]!, 'ps', '--json'], { encoding: 'utf8' });
+    expect(ps.stdout).not.toContain('killed');
+    expect((await run(print('*') + POWER_OFF)).text).toBe('*');
   });
 });

@@ -39,3 +39,16 @@ export function guestRam(base: Gpa, size: number): Region[] {
   }
   return regions;
 }
+
+/**
+ * Memory that is plugged later, at [base, base + size): one region.
+ * @throws VmError ERR_MEMORY_TOO_LARGE where it is larger than one WebAssembly memory.
+ */
+export function hotplugRam(base: Gpa, size: number): Region {
+  const [region, ...more] = size > CHUNK ? [] : guestRam(base, size);
+  if (region !== undefined && more.length === 0) return region;
+  throw new VmError('ERR_MEMORY_TOO_LARGE', `hotplug: ${size} bytes are more than can be plugged on KVM`, {
+    hint: 'use at most 1920M, and more RAM from the start',
+    details: { hotplug: size },
+  });
+}
