@@ -139,8 +139,9 @@ export interface Engine extends AsyncDisposable {
   /**
    * Runs the guest for about `budgetNs` of host time. 'yield': call again after an event-loop turn;
    * 'idle': every vCPU waits, `idleUntilNs` says until when; 'stopped': stop() was called.
+   * @param alone no device waits for a turn of the event loop: a guest that needs nobody may run on for longer.
    */
-  step(budgetNs: number): 'yield' | 'idle' | 'stopped';
+  step(budgetNs: number, alone?: boolean): 'yield' | 'idle' | 'stopped';
   /** Clock time at which a timer of an idle guest fires; Infinity when only an outside event can wake it. */
   idleUntilNs(): number;
   /**

@@ -101,7 +101,7 @@ export class GuestMachine implements Machine {
     this.#board.memory.pins.nowNs = this.#board.engine.clock.nowNs();
     this.#board.engine.clock.runDue();
     this.#undisturbed = this.#board.engine.kind === 'kvm' && this.#needsOnlyConsole;
-    const result = this.#board.engine.step(this.#undisturbed ? UNDISTURBED_STEP_NS : STEP_NS);
+    const result = this.#board.engine.step(this.#undisturbed ? UNDISTURBED_STEP_NS : STEP_NS, this.#undisturbed);
     this.#board.console.flush();
     this.#stepping = false;
     this.#runNs += (performance.now() - began) * 1e6;

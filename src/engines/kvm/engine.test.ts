@@ -152,6 +152,20 @@ describe('a step', () => {
     expect(host.runner.limits).toEqual([LONG, 4_000_000, 3_000_000, 0, 1000]);
   });
 
+  it('leaves it alone for longer when no device waits, but not past a timer of the machine', () => {
+    start();
+    host.loopTimeout = 0;
+    engine.step(1000);
+    engine.step(1000, true);
+    clock.at(5_000_000, () => undefined);
+    engine.step(1000, true);
+    const [usual, longer, timer] = host.runner.limits;
+    expect(usual).toBe(1000);
+    expect(longer).toBeGreaterThanOrEqual(10_000_000);
+    expect(longer).toBeLessThan(LONG);
+    expect(timer).toBe(5_000_000);
+  });
+
   it('gives every vCPU its turn, and answers each with what is its own', () => {
     start(2);
     cpu(0).script.push(load(MMIO, 4), load(MMIO, 4));

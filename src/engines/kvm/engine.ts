@@ -30,6 +30,8 @@ const COUNTER_STATE = 6;
 const STATE_RUNNING = 1;
 const STATE_EXIT = 2;
 
+/** The longest time between two turns of an event loop that nobody waits for, ns. */
+const ALONE_NS = 100_000_000;
 /** How long writes may be kept back, ns, when nothing happens; see KvmEngine.coalesce(). */
 const LINGER_NS = { first: 2_000_000, factor: 8, longest: 1_000_000_000 };
 
@@ -176,11 +178,11 @@ export class KvmEngine implements Engine, PlugListener {
    * Runs the guest until `budgetNs` have passed since its first exit. A guest that needs nobody runs on until the event loop
    * or a timer of the machine does.
    */
-  step(budgetNs: number): 'yield' | 'idle' | 'stopped' {
+  step(budgetNs: number, alone = false): 'yield' | 'idle' | 'stopped' {
     const runner = this.#runner;
     const sink = this.#sink;
     if (runner === undefined || sink === undefined || this.#stopped) return 'stopped';
-    let who = this.#host.run(runner, Math.min(this.#quietNs(budgetNs), this.#lingerNs));
+    let who = this.#host.run(runner, Math.min(this.#quietNs(budgetNs, alone), this.#lingerNs));
     for (let first = true; ; first = false) {
       this.#drain(sink, who === -1);
       if (who === -1) return this.#stopped ? 'stopped' : 'yield';
@@ -346,10 +348,11 @@ export class KvmEngine implements Engine, PlugListener {
   }
 
   /** How long a guest without exits may run: until a timer of the machine's or of the event loop's is due. */
-  #quietNs(budgetNs: number): number {
+  #quietNs(budgetNs: number, alone: boolean): number {
     const loop = this.#host.loopTimeoutNs();
-    // Something waits for its turn already: it gets it after the usual time.
-    if (loop === 0) return budgetNs;
+    // Something waits for its turn already, and gets it after the usual time. The immediate that this is called from looks the
+    // same, and is all there is when no device waits; what ends run() by itself, timers of the loop too, is still seen.
+    if (loop === 0) return alone ? Math.min(ALONE_NS, this.#nextTimerNs()) : budgetNs;
     return Math.min(loop, this.#nextTimerNs());
   }
 
