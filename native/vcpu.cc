@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -24,15 +23,6 @@ namespace tsvisor {
 namespace {
 
 [[noreturn]] void Throw(const char* call) { throw std::system_error(errno, std::generic_category(), call); }
-
-/** Tells the CPU that this thread spins. */
-inline void Relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 }  // namespace
 
@@ -77,13 +67,7 @@ void Event::Clear() const {
   }
 }
 
-void Gate::Wait(uint32_t turn, Ns deadline, Ns spin) {
-  if (spin > 0) {
-    for (Ns until = std::min(deadline, Now() + spin); Now() < until;) {
-      if (turns_.load() != turn) return;
-      Relax();
-    }
-  }
+void Gate::Wait(uint32_t turn, Ns deadline) {
   struct timespec until {};
   if (deadline != kNever) {
     until = {static_cast<time_t>(deadline / 1'000'000'000), static_cast<long>(deadline % 1'000'000'000)};
@@ -101,13 +85,6 @@ void Gate::Open() {
   if (asleep_.load() != 0) {
     ::syscall(SYS_futex, &turns_, FUTEX_WAKE_PRIVATE, std::numeric_limits<int>::max(), nullptr, nullptr, 0);
   }
-}
-
-unsigned Cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  // More than the set holds: many.
-  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : CPU_SETSIZE;
 }
 
 void Poll(struct pollfd* fds, unsigned count, Ns deadline) {

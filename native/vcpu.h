@@ -79,44 +79,20 @@ class Event : public OwnedFd {
 
 /**
  * What one thread waits for and another opens, by a futex: one system call on each side, and none for a waiter that comes late.
- * The waiter looks at `turn()`, then at what it waits for, and waits only if that has not come.
+ * The waiter looks at `turn()`, then at what it waits for, and waits only if that has not come. It does not spin before: on two
+ * CPUs, with threads of others too, exits took twice as long with it.
  */
 class Gate {
  public:
   uint32_t turn() const { return turns_.load(); }
-  /** Returns when open() was called since `turn`, at `deadline`, or for no reason. The first `spin` ns cost a CPU. */
-  void Wait(uint32_t turn, Ns deadline, Ns spin);
+  /** Returns when Open() was called since `turn`, at `deadline`, or for no reason. */
+  void Wait(uint32_t turn, Ns deadline);
   void Open();
 
  private:
   std::atomic<uint32_t> turns_{0};
   std::atomic<uint32_t> asleep_{0};
 };
-
-/**
- * How long to spin before sleeping, as KVM does for halted vCPUs: as long as waits have been short, and not at all where they
- * are long or a spinning thread would take the CPU of the one that it waits for.
- */
-class Spin {
- public:
-  explicit Spin(bool allowed) : allowed_(allowed) {}
-  Ns ns() const { return ns_; }
-  /** A wait took this long. */
-  void Waited(Ns took) {
-    if (!allowed_) return;
-    ns_ = took <= kLongest ? std::min(kLongest, std::max(2 * took, ns_ / 2)) : ns_ / 2;
-    if (ns_ < kShortest) ns_ = 0;
-  }
-
- private:
-  static constexpr Ns kShortest = 500;
-  static constexpr Ns kLongest = 50'000;
-  const bool allowed_;
-  Ns ns_ = 0;
-};
-
-/** CPUs that this process may use. */
-unsigned Cpus();
 
 /** Waits for POLLIN of descriptors until `deadline`; the caller looks at `revents`, all 0 after a signal. */
 void Poll(struct pollfd* fds, unsigned count, Ns deadline);

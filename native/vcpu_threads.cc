@@ -74,15 +74,12 @@ enum class Stage {
 
 /** A vCPU with its thread. Both sides hold it, so that a thread that is stuck can be left behind. */
 struct Seat {
-  Seat(std::unique_ptr<Vcpu> v, std::shared_ptr<Mailbox> m, bool maySpin)
-      : vcpu(std::move(v)), mailbox(std::move(m)), spin(maySpin) {}
+  Seat(std::unique_ptr<Vcpu> v, std::shared_ptr<Mailbox> m) : vcpu(std::move(v)), mailbox(std::move(m)) {}
 
   const std::unique_ptr<Vcpu> vcpu;
   const std::shared_ptr<Mailbox> mailbox;
   /** The thread waits here for leave to go on. */
   Gate gate;
-  /** The thread's own. */
-  Spin spin;
   std::mutex mutex;
   /** JavaScript's thread waits here, for a pause and the like. */
   std::condition_variable changed;
@@ -137,8 +134,7 @@ void Seat::Thread() {
       uint32_t turn = gate.turn();
       lock.unlock();
       if (std::exchange(tell, false)) mailbox->gate.Open();
-      // The answer to an exit is soon there. Everything else takes longer.
-      gate.Wait(turn, kNever, exit != 0 ? spin.ns() : 0);
+      gate.Wait(turn, kNever);
       lock.lock();
       continue;
     }
@@ -146,10 +142,7 @@ void Seat::Thread() {
     Enter(Stage::kRunning);
     lock.unlock();
     Ns now = Now();
-    if (exit != 0) {
-      vcpu->Add(kAnswerNs, static_cast<double>(now - exit));
-      spin.Waited(now - exit);
-    }
+    if (exit != 0) vcpu->Add(kAnswerNs, static_cast<double>(now - exit));
     int error = completing ? vcpu->CompleteExit() : vcpu->Run(now);
     exit = error == 0 ? now : 0;
     lock.lock();
@@ -175,12 +168,9 @@ void Seat::Thread() {
 
 class ThreadRunner final : public Runner {
  public:
-  ThreadRunner(uv_loop_t* loop, std::vector<std::unique_ptr<Vcpu>> vcpus)
-      // A thread that spins must not take the CPU of one that has something to do.
-      : Runner(loop), spin_(Cpus() > vcpus.size()) {
+  ThreadRunner(uv_loop_t* loop, std::vector<std::unique_ptr<Vcpu>> vcpus) : Runner(loop) {
     KickSignal();
-    bool maySpin = Cpus() > vcpus.size();
-    for (auto& v : vcpus) seats_.push_back(std::make_shared<Seat>(std::move(v), mailbox_, maySpin));
+    for (auto& v : vcpus) seats_.push_back(std::make_shared<Seat>(std::move(v), mailbox_));
     SignalsBlocked blocked;
     try {
       for (auto& s : seats_) threads_.emplace_back([s] { s->Thread(); });
@@ -323,7 +313,6 @@ class ThreadRunner final : public Runner {
 
   /** Waits for what run() is to return. */
   int Wait(Ns now, Ns limit) {
-    Ns since = now;
     for (;; now = Now()) {
       uint32_t turn = mailbox_->gate.turn();
       if (std::exchange(byCall_, false)) return kNothing;
@@ -344,11 +333,8 @@ class ThreadRunner final : public Runner {
       Ns deadline = std::min(limit, timers_.Due(now));
       if (now >= deadline) return kNothing;
       if (int n = Late(now); n >= 0) return Stuck(n);
-      if (int n = mailbox_->Take(); n >= 0) {
-        spin_.Waited(now - since);
-        return HandOut(n);
-      }
-      mailbox_->gate.Wait(turn, kicks_ ? std::min(deadline, kickAgain_) : deadline, spin_.ns());
+      if (int n = mailbox_->Take(); n >= 0) return HandOut(n);
+      mailbox_->gate.Wait(turn, kicks_ ? std::min(deadline, kickAgain_) : deadline);
     }
   }
 
@@ -415,7 +401,6 @@ class ThreadRunner final : public Runner {
   bool kicks_ = false;
   /** When those get the next one. */
   Ns kickAgain_ = 0;
-  Spin spin_;
   std::atomic<uint32_t> word_{0};
   /** Wakes the lookout. */
   Event control_;
