@@ -22,7 +22,7 @@ const SHORT_SLEEP_MS = 2;
 const LONGEST_TIMER_MS = 0x7fff_ffff;
 
 const port = parentPort!;
-const { wake, createModule } = workerData as WorkerStart;
+const { wake, createModule, onKvm } = workerData as WorkerStart;
 
 function send(m: FromWorker): void {
   port.postMessage(m);
@@ -340,7 +340,7 @@ try {
       runner.fail(e);
     }
   });
-  prepare?.();
+  if (!onKvm) prepare?.();
 } catch (e) {
   runner.fail(e);
 }

@@ -26,6 +26,8 @@ export interface WorkerStart {
   readonly wake: Int32Array;
   /** URL of the module that exports createMachine(); undefined: the real one. */
   readonly createModule?: string;
+  /** KVM was asked for: getting the emulator ready would be for nothing. */
+  readonly onKvm?: true;
 }
 
 /** Vm to Worker. */

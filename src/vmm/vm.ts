@@ -211,6 +211,7 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     const workerData: WorkerStart = {
       wake,
       ...(createModule === undefined ? {} : { createModule: createModule.href }),
+      ...(o.engine === 'kvm' ? { onKvm: true } : {}),
     };
     // No execArgv: the user's loaders and inspectors belong to the user's thread.
     const worker = new Worker(new URL('../machine/machine-worker.js', import.meta.url), { workerData, execArgv: [] });
