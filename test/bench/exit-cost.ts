@@ -3,7 +3,7 @@
 //
 //   npx tsx test/bench/exit-cost.ts [--lab] [--cpus 2] [--pairs 9] [--exits 3000]
 //
-// Asked: with one vCPU (inline) at most 1.5 times the C loop's time; with threads 2.5 times.
+// Asked: at most 1.5 times the time of the C loop with one thread for one vCPU (inline), 2.5 times with threads.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
