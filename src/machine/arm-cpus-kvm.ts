@@ -1,17 +1,12 @@
 import type { AddressBus } from '../bus/types.ts';
 import { V2mFrame } from '../engines/emu/gic/v2m.ts';
 import type { VcpuBoot } from '../engines/engine.ts';
-import { host } from '../engines/host/host.ts';
-import { hostMemory } from '../engines/host/host-memory.ts';
 import { Arm64Architecture } from '../engines/kvm/arm64/architecture.ts';
-import { KvmEngine } from '../engines/kvm/engine.ts';
-import { guestRam, hotplugRam } from '../engines/kvm/guest-ram.ts';
-import { KvmSystem } from '../engines/kvm/system.ts';
-import { KvmVm } from '../engines/kvm/vm.ts';
-import { createHostClock } from '../time/host-clock.ts';
+import type { KvmEngine } from '../engines/kvm/engine.ts';
 import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
 import type { ArmCpus } from './arm-cpus.ts';
 import type { BoardContext } from './board.ts';
+import { createKvmEngine } from './kvm-engine.ts';
 
 /** First INTID of the shared peripheral interrupts. */
 const FIRST_SPI = 32;
@@ -39,19 +34,8 @@ export class KvmArmCpus implements ArmCpus {
       its: its.base,
       gicv2m: { address: gicv2m.base, base: ARM_VIRT_SPI.v2m + FIRST_SPI, count: ARM_VIRT_SPI.v2mCount },
     });
-    const addon = host();
-    // Before there is a VM that would be left open where there is no room for them.
-    const ram = guestRam(ARM_VIRT.ram.base, config.memoryBytes);
-    const plugged = hotplug && hotplugRam(hotplug.base, hotplug.size);
-    this.engine = new KvmEngine({
-      vm: new KvmVm(new KvmSystem(addon), this.interrupts.vmType),
-      architecture: this.interrupts,
-      ram,
-      hotplug: plugged,
-      hostMemory: hostMemory(),
-      clock: createHostClock(undefined, config.startNs),
-      counterHz: addon.counterHz(),
-    });
+    const ram = { base: ARM_VIRT.ram.base, size: config.memoryBytes };
+    this.engine = createKvmEngine(this.interrupts, [ram], hotplug, config.startNs);
   }
 
   get pmu(): boolean {

@@ -1,15 +1,10 @@
 import type { Hypercall } from '../bus/hypercall.ts';
 import type { X86VcpuBoot } from '../engines/engine.ts';
-import { host } from '../engines/host/host.ts';
-import { hostMemory } from '../engines/host/host-memory.ts';
-import { KvmEngine } from '../engines/kvm/engine.ts';
-import { guestRam, hotplugRam } from '../engines/kvm/guest-ram.ts';
-import { KvmSystem } from '../engines/kvm/system.ts';
-import { KvmVm } from '../engines/kvm/vm.ts';
+import type { KvmEngine } from '../engines/kvm/engine.ts';
 import { X86Architecture } from '../engines/kvm/x86/architecture.ts';
-import { createHostClock } from '../time/host-clock.ts';
 import { type AddressRange, X86_PC, X86_PC_PORT } from './address-map.ts';
 import type { BoardContext } from './board.ts';
+import { createKvmEngine } from './kvm-engine.ts';
 import type { X86Cpus } from './x86-cpus.ts';
 
 /** -KVM_ENOSYS (Documentation/virt/kvm/x86/hypercalls.rst). */
@@ -26,19 +21,7 @@ export class KvmX86Cpus implements X86Cpus {
     this.#context = context;
     const { cpus, invariantTsc = false, startNs } = context.config;
     this.interrupts = new X86Architecture({ cpus, invariantTsc, reserved: X86_PC.kvmReserved.base });
-    const addon = host();
-    // Before there is a VM that would be left open where there is no room for them.
-    const regions = ram.flatMap(r => guestRam(r.base, r.size));
-    const plugged = hotplug && hotplugRam(hotplug.base, hotplug.size);
-    this.engine = new KvmEngine({
-      vm: new KvmVm(new KvmSystem(addon), this.interrupts.vmType),
-      architecture: this.interrupts,
-      ram: regions,
-      hotplug: plugged,
-      hostMemory: hostMemory(),
-      clock: createHostClock(undefined, startNs),
-      counterHz: addon.counterHz(),
-    });
+    this.engine = createKvmEngine(this.interrupts, ram, hotplug, startNs);
   }
 
   get physicalAddressBits(): number {

@@ -161,7 +161,10 @@ async function runCase(
     architecture,
     signal: limit.signal,
     vfio,
-    image: () => (typeof image === 'object' ? image : context.skip(image ?? 'the case does not ask for an image')),
+    image: () => {
+      if (!needs.image || image === undefined) throw new Error('the case does not say that it needs an image');
+      return typeof image === 'object' ? image : context.skip(image);
+    },
     skip: reason => {
       throw new LabSkip(reason);
     },
