@@ -38,14 +38,29 @@ export const load: LoadHook = async (url, context, next) => {
 
 /** One call, one short-lived process of the compiler: nothing is left running beside the machine. */
 async function compile(text: string, path: string): Promise<string> {
-  // Only TypeScript pays for the compiler.
-  const { transformSync } = await import('esbuild');
+  const { transformSync } = await compiler();
   try {
     const options = { loader: 'ts', format: 'esm', target: 'node20', sourcefile: path, sourcemap: 'inline' } as const;
     return transformSync(text, options).code;
   } catch (e) {
     const { text: why = (e as Error).message, location } = (e as TransformFailure).errors?.[0] ?? {};
     throw new SyntaxError(`${location ? `${path}:${location.line}:${location.column + 1}: ` : ''}${why}`);
+  }
+}
+
+/**
+ * Only TypeScript pays for the compiler. It looks at this variable when it is loaded; without it, it keeps a process in a thread of
+ * its own, which nobody waits for when this thread ends.
+ */
+async function compiler(): Promise<typeof import('esbuild')> {
+  const { env } = process;
+  const before = env.ESBUILD_WORKER_THREADS;
+  env.ESBUILD_WORKER_THREADS = '0';
+  try {
+    return await import('esbuild');
+  } finally {
+    if (before === undefined) delete env.ESBUILD_WORKER_THREADS;
+    else env.ESBUILD_WORKER_THREADS = before;
   }
 }
 

@@ -1,6 +1,6 @@
 // Loading of device modules, in a Worker, from a folder where no package is installed. Uses dist/, whose hooks Node loads.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -23,9 +23,9 @@ async function load(files: Record<string, string | undefined>): Promise<Loaded> 
     workerData: join(folder, Object.keys(files)[0]!),
     execArgv: [],
   });
-  const [loaded] = (await once(worker, 'message')) as [Loaded];
-  await once(worker, 'exit');
-  return loaded;
+  // Both from the start: a Worker that ends at once tells of its last message and of its end in one go.
+  const [[loaded]] = await Promise.all([once(worker, 'message'), once(worker, 'exit')]);
+  return loaded as Loaded;
 }
 
 const DEVICE = `definePciDevice({ name: 'd', vendor: 0x1234, device: 1 }, dev => dev.after(1, () => { throw new Error('boom'); }))`;
@@ -46,6 +46,16 @@ describe('device modules', () => {
     });
     expect(loaded.name).toBe('x1true');
     expect(loaded.stack).toContain('typed.ts:8:');
+  });
+
+  it('leaves no process of the compiler behind', async ({ skip }) => {
+    if (process.platform !== 'linux') skip(`children are looked up in /proc, and this is ${process.platform}`);
+    // Children by /proc: one that has ended and that nobody waits for is there, too.
+    const children = () =>
+      readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').filter(Boolean);
+    const before = children();
+    await load({ 'child.ts': `import { definePciDevice } from 'tsvisor'; export default ${DEVICE};` });
+    expect(children().filter(c => !before.includes(c))).toEqual([]);
   });
 
   it('may be JavaScript, with the device as default or as the only export', async () => {
