@@ -101,21 +101,30 @@ test.each([
   if (message === '') expect(s.err).toBe('tsvisor: fake machine built\n');
 });
 
+/** A file that is there, and no kernel. */
+const THIS = fileURLToPath(import.meta.url);
+
 test.each([
   [['run'], 2, 'no kernel given'],
   [['run', '-k', '/does/not/exist'], 2, 'kernel: /does/not/exist does not exist'],
   [['run', '-k', tmpdir()], 2, 'is a directory'],
   [['run', '-k', 'x', '-m', '12Q'], 2, "memory: '12Q' is not a size"],
   [['run', '-k', 'x', '-m', '512'], 2, '512 bytes is too small'],
-  [['run', '-k', 'x', '-m', '1T'], 2, 'more than the emulator can give'],
+  [['run', '-k', 'x', '-m', '1T'], 2, 'more than any machine has room for'],
+  [['run', '-k', THIS, '-m', '5G', '--engine', 'emu'], 2, 'more than the emulator can give'],
   [['run', '-k', 'x', '-c', 'many'], 2, "cpus: 'many' must be a whole number"],
   [['run', '-k', 'x', '-c', '-1'], 2, 'cpus: '],
-  [['run', '-k', 'x', '--engine', 'kvm'], 3, 'engine kvm is not available'],
+  // A machine that this host's processor is not.
+  [
+    ['run', '-k', THIS, '--engine', 'kvm', '--machine', process.arch === 'arm64' ? 'x86-pc' : 'arm-virt'],
+    3,
+    'engine kvm is not available',
+  ],
   [['run', '--memroy', '1G'], 2, "unknown option '--memroy'\n  hint: Did you mean --memory?"],
   [['run', '-k', 'x', '--trace', 'mmoi'], 2, "did you mean 'mmio'?"],
   [['rum'], 2, "unknown command 'rum'"],
   [['run', 'a', 'b'], 2, 'too many arguments'],
-  [['run', fileURLToPath(import.meta.url)], 2, 'is not JSON'],
+  [['run', THIS], 2, 'is not JSON'],
   [['run', '/does/not/exist.json'], 2, 'config: /does/not/exist.json cannot be read (ENOENT)'],
   [['pull', 'windows'], 2, "there is no image called 'windows'"],
   [[], 2, 'Usage: tsvisor'],
