@@ -52,9 +52,12 @@ export async function typeInQemu(
   return { out, code };
 }
 
-/** A root shell with job control that powers the machine off: the steps for {@link typeInQemu}. */
+/**
+ * A root shell with job control that powers the machine off: the steps for {@link typeInQemu}. The echo `^C` is not waited
+ * for: the terminal drops what it has not printed yet when a signal comes (termios(3), NOFLSH).
+ */
 export const SHELL_STEPS: readonly (readonly [RegExp, string])[] = [
   [/~ # /, 'id -u; sleep 1000\n'],
   [/\n0\r?\n/, '\x03'],
-  [/\^C[\s\S]*~ # /, 'echo back; poweroff\n'],
+  [/\n0\r?\n[\s\S]*~ # /, 'echo back; poweroff\n'],
 ];
