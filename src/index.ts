@@ -2,6 +2,7 @@
 export {
   type BalloonStatistics,
   type BarHandlers,
+  type ClockInfo,
   type ConsoleMatch,
   type CreateOptions,
   DEFAULT_PARAMS,
@@ -22,6 +23,7 @@ export {
   type PciDeviceDefinition,
   type PciDeviceSetup,
   type PciDeviceSpec,
+  type PtpInfo,
   StreamError,
   TRACE_TOPICS,
   type TraceTopic,

@@ -12,7 +12,8 @@ export function addVmFlags(command: Command, without: readonly (keyof VmOptions)
     const letter = short === undefined ? '' : `-${short}, `;
     // The library's name in the command line's spelling; commander gives it back in the library's.
     const long = name.replace(/[A-Z]/g, c => `-${c.toLowerCase()}`);
-    const option = new Option(`${letter}--${long}${kind === 'flag' ? '' : ` <${value}>`}`, description);
+    const flag = kind === 'off' ? `--no-${long}` : `${letter}--${long}${kind === 'flag' ? '' : ` <${value}>`}`;
+    const option = new Option(flag, description);
     if (kind === 'repeat') option.argParser((text, list: readonly string[] | undefined) => [...(list ?? []), text]);
     command.addOption(option);
   }

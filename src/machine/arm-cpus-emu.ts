@@ -16,6 +16,7 @@ import { createVirtualClock } from '../time/virtual-clock.ts';
 import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
 import type { ArmCpus } from './arm-cpus.ts';
 import type { BoardContext } from './board.ts';
+import type { PtpInfo } from './clock-info.ts';
 
 /** The guest's system counter: 62.5 MHz, 16 ns a tick, as on QEMU's board. */
 const COUNTER_HZ = 62_500_000;
@@ -32,6 +33,7 @@ export class EmulatedArmCpus implements ArmCpus {
   readonly engine: A64Engine;
   readonly interrupts: InterruptController & CpuInterface;
   readonly pmu = true;
+  readonly ptp: PtpInfo = { answeredBy: 'nobody', reason: 'not built yet' };
   readonly #context: BoardContext;
   readonly #hypercalls = createHypercallBus();
   readonly #frames: Frame[] = [];

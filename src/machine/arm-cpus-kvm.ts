@@ -6,6 +6,7 @@ import type { KvmEngine } from '../engines/kvm/engine.ts';
 import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
 import type { ArmCpus } from './arm-cpus.ts';
 import type { BoardContext } from './board.ts';
+import type { PtpInfo } from './clock-info.ts';
 import { createKvmEngine } from './kvm-engine.ts';
 
 /** First INTID of the shared peripheral interrupts. */
@@ -17,6 +18,7 @@ const UARTDR = { offset: 0, size: 4 };
 export class KvmArmCpus implements ArmCpus {
   readonly engine: KvmEngine;
   readonly interrupts: Arm64Architecture;
+  readonly ptp: PtpInfo = { answeredBy: 'kernel' };
   readonly #context: BoardContext;
 
   /** @throws VmError ERR_ENGINE_UNAVAILABLE. */

@@ -4,6 +4,7 @@ import type { VcpuBoot } from '../engines/engine.ts';
 import type { InterruptController } from '../irq/types.ts';
 import type { AddressRange } from './address-map.ts';
 import type { BoardContext, MachineEngine } from './board.ts';
+import type { PtpInfo } from './clock-info.ts';
 
 /** The vCPUs and the interrupt controller of arm-virt, on one of the engines. */
 export interface ArmCpus {
@@ -15,6 +16,8 @@ export interface ArmCpus {
   connect(bus: AddressBus): void;
   /** Starts the first vCPU. */
   start(boot: VcpuBoot): void;
+  /** See Board.ptp. */
+  readonly ptp: PtpInfo;
   hypercall(call: Hypercall): void;
   /** See Board.vcpu(). */
   vcpu(id: number): { readonly instructions: number | undefined; readonly pc: number };

@@ -10,6 +10,7 @@ import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, checkMemoryEnd, hotplugRange
 import type { ArmCpus, MakeArmCpus } from './arm-cpus.ts';
 import { armVirtTree } from './arm-virt-fdt.ts';
 import type { Board, BoardContext, MachineEngine } from './board.ts';
+import type { PtpInfo } from './clock-info.ts';
 import type { Flash } from './flash.ts';
 import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
@@ -94,6 +95,10 @@ export class ArmVirt implements Board {
 
   get flash(): boolean {
     return this.#flash !== undefined;
+  }
+
+  get ptp(): PtpInfo {
+    return this.#cpus.ptp;
   }
 
   hypercall(call: Hypercall): void {

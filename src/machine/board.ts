@@ -7,6 +7,7 @@ import type { PlugListener } from '../memory/pin-types.ts';
 import type { DoorbellEvents } from '../pci/bar.ts';
 import type { DrivenClock } from '../time/types.ts';
 import type { AddressRange } from './address-map.ts';
+import type { PtpInfo } from './clock-info.ts';
 import type { ExitReason, MachineConfig, MachineEvents, MachineName } from './machine.ts';
 import type { MachineMemory } from './machine-memory.ts';
 import type { PciRoot } from './pci-root.ts';
@@ -66,6 +67,8 @@ export interface Board {
   readonly pci: PciRoot;
   /** Whether there is flash, which is connected to a file. */
   readonly flash: boolean;
+  /** Who answers the guest's ptp_kvm. */
+  readonly ptp: PtpInfo;
   /** Calls of the guest that the engine does not answer itself. */
   hypercall(call: Hypercall): void;
   /** What is known of a vCPU beside its state. */

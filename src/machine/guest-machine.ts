@@ -166,7 +166,12 @@ export class GuestMachine implements Machine {
       machine: name,
       engine: engine.kind,
       memoryBytes: this.#config.memoryBytes,
-      clock: this.#config.clock,
+      clock: {
+        mode: this.#config.clock,
+        source: engine.clock.source,
+        errorNs: engine.clock.pair().errorNs,
+        ptp: this.#board.ptp,
+      },
       gic: name === 'arm-virt' ? this.#config.gic : undefined,
       counterHz: engine.counterHz,
       timeNs: engine.clock.nowNs(),

@@ -3,6 +3,7 @@ import type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts'
 import type { PinLeak } from '../memory/pin-types.ts';
 import type { BarMove } from '../pci/bar-mapper.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
+import type { ClockInfo } from './clock-info.ts';
 import type { InlineConfig } from './inline-protocol.ts';
 import type { MachineState, RamRegion } from './machine-fork.ts';
 import type { ForkAnswer, ForkCall } from './memory-forks.ts';
@@ -11,6 +12,7 @@ import type { MachineStats } from './stats.ts';
 
 export type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
 export type { PinInfo, PinLeak, PinStats } from '../memory/pin-types.ts';
+export type { ClockInfo, PtpInfo } from './clock-info.ts';
 export type { AccessStats } from './exit-meter.ts';
 export type { MachineState, RamRegion } from './machine-fork.ts';
 export type { ForkAnswer, ForkCall } from './memory-forks.ts';
@@ -150,6 +152,8 @@ export interface MachineConfig {
   readonly startNs?: number;
   /** x86-pc: whether guests see that their TSC is invariant (specification of ptp, X86-1). Default false. */
   readonly invariantTsc?: boolean;
+  /** Whether the guest finds the clock of ptp_kvm (specification of ptp, EMU-X7). Default true. */
+  readonly ptp?: boolean;
   /** Bytes that devices may pin long-term; left out: as many as there are. */
   readonly pinLimitBytes?: number;
 }
@@ -204,7 +208,7 @@ export interface MachineInfo {
   readonly machine: MachineName;
   readonly engine: 'emu' | 'kvm';
   readonly memoryBytes: number;
-  readonly clock: 'host' | 'virtual';
+  readonly clock: ClockInfo;
   /** Version of the interrupt controller; arm-virt only. */
   readonly gic: 3 | 2 | undefined;
   /** Ticks per second of the guest's system counter. */

@@ -4,6 +4,7 @@ import type { KvmEngine } from '../engines/kvm/engine.ts';
 import { X86Architecture } from '../engines/kvm/x86/architecture.ts';
 import { type AddressRange, X86_PC, X86_PC_PORT } from './address-map.ts';
 import type { BoardContext } from './board.ts';
+import type { PtpInfo } from './clock-info.ts';
 import { createKvmEngine } from './kvm-engine.ts';
 import type { X86Cpus } from './x86-cpus.ts';
 
@@ -14,6 +15,7 @@ const NO_SUCH_CALL = -1000n;
 export class KvmX86Cpus implements X86Cpus {
   readonly engine: KvmEngine;
   readonly interrupts: X86Architecture;
+  readonly ptp: PtpInfo = { answeredBy: 'kernel' };
   readonly #context: BoardContext;
 
   /** @throws VmError ERR_ENGINE_UNAVAILABLE. */

@@ -21,6 +21,7 @@ import {
   x86PciMem64,
 } from './address-map.ts';
 import type { Board, BoardContext, MachineEngine } from './board.ts';
+import type { PtpInfo } from './clock-info.ts';
 import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
 import { unhandledAccesses } from './unhandled.ts';
@@ -147,6 +148,10 @@ export class X86Pc implements Board {
   /** Whether there is memory-mapped configuration space beside mechanism #1. */
   get #ecam(): boolean {
     return (this.#context.config.pciHost ?? 'ecam') === 'ecam';
+  }
+
+  get ptp(): PtpInfo {
+    return this.#cpus.ptp;
   }
 
   hypercall(call: Hypercall): void {

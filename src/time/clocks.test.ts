@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { hostTime } from '../../test/support/host-time.ts';
 import { createHostClock } from './host-clock.ts';
 import { createVirtualClock } from './virtual-clock.ts';
 import { toWall } from './wall.ts';
@@ -7,7 +8,12 @@ describe('createHostClock', () => {
   it('counts from its creation and follows the host wall clock', () => {
     let mono = 5_000.75;
     let wall = 1_700_000_000_123_456_789n;
-    const clock = createHostClock({ monotonicNs: () => mono, wallNs: () => wall });
+    const clock = createHostClock(
+      hostTime(
+        () => mono,
+        () => wall,
+      ),
+    );
     expect(clock.nowNs()).toBe(0);
     mono += 1234.5;
     expect(clock.nowNs()).toBe(1234);
@@ -20,7 +26,12 @@ describe('createHostClock', () => {
   it('runs timers only when driven', () => {
     let mono = 0;
     let ran = 0;
-    const clock = createHostClock({ monotonicNs: () => mono, wallNs: () => 0n });
+    const clock = createHostClock(
+      hostTime(
+        () => mono,
+        () => 0n,
+      ),
+    );
     clock.at(100, () => ran++);
     mono = 99;
     clock.runDue();
@@ -35,7 +46,13 @@ describe('createHostClock', () => {
     let mono = 0;
     let wall = 0n;
     let ran = 0;
-    const clock = createHostClock({ monotonicNs: () => mono, wallNs: () => wall }, 1000);
+    const clock = createHostClock(
+      hostTime(
+        () => mono,
+        () => wall,
+      ),
+      1000,
+    );
     clock.at(1200, () => ran++);
     mono = 100;
     clock.hold();

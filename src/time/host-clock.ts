@@ -2,12 +2,23 @@ import { TimerQueue } from './timer-queue.ts';
 import type { DrivenClock } from './types.ts';
 import { toWall } from './wall.ts';
 
+/** Wall-clock time and monotonic time of the host, both of one moment. */
+export interface HostPair {
+  /** CLOCK_REALTIME in ns since 1970; may jump when the host's clock is set. */
+  readonly wallNs: bigint;
+  /** {@link HostTime.monotonicNs} at that moment. */
+  readonly monotonicNs: number;
+  /** See ClockPair.errorNs. */
+  readonly errorNs: number;
+}
+
 /** Where a host clock reads the host's time. */
 export interface HostTime {
+  readonly source: 'native' | 'estimated';
   /** Nanoseconds since any fixed moment; never goes back. */
   monotonicNs(): number;
-  /** CLOCK_REALTIME in ns since 1970; may jump when the host's clock is set. */
-  wallNs(): bigint;
+  /** Both clocks at one moment during the call. */
+  pair(): HostPair;
 }
 
 /**
@@ -16,8 +27,13 @@ export interface HostTime {
  * `performance.timeOrigin` does not, but has steps of a millisecond.
  */
 const nodeTime: HostTime = {
+  source: 'estimated',
   monotonicNs: () => performance.now() * 1e6,
-  wallNs: () => BigInt(Date.now()) * 1_000_000n,
+  pair: () => ({
+    wallNs: BigInt(Date.now()) * 1_000_000n + 500_000n,
+    monotonicNs: performance.now() * 1e6,
+    errorNs: 500_000,
+  }),
 };
 
 /** The clock of a machine that runs in the host's time; it is at `startNs` now. */
@@ -25,10 +41,16 @@ export function createHostClock(host: HostTime = nodeTime, startNs = 0): DrivenC
   const timers = new TimerQueue();
   let start = host.monotonicNs() - startNs;
   let held: number | undefined;
-  const nowNs = () => held ?? Math.floor(host.monotonicNs() - start);
+  const at = (monotonicNs: number) => held ?? Math.floor(monotonicNs - start);
+  const nowNs = () => at(host.monotonicNs());
   return {
+    source: host.source,
     nowNs,
-    wall: () => toWall(host.wallNs()),
+    wall: () => toWall(host.pair().wallNs),
+    pair: () => {
+      const { wallNs, monotonicNs, errorNs } = host.pair();
+      return { wallNs, ns: at(monotonicNs), errorNs };
+    },
     at: (ns, f) => timers.at(ns, f),
     nextDeadline: () => timers.nextDeadline(),
     runDue: () => timers.runDue(nowNs()),

@@ -8,8 +8,27 @@ export interface Clock {
   at(ns: number, f: () => void): Disposable;
 }
 
+/** Wall-clock time and a machine's own time, both of one moment. */
+export interface ClockPair {
+  /** CLOCK_REALTIME, ns since 1970. */
+  readonly wallNs: bigint;
+  /** {@link Clock.nowNs} at that moment. */
+  readonly ns: number;
+  /** By how much the two may miss each other at most, ns: half of the time that it took to read both, or what an estimate leaves open. */
+  readonly errorNs: number;
+}
+
+/**
+ * Where wall-clock time comes from: read by native code together with the monotonic clock, estimated in TypeScript (ACC-3), or made
+ * up by a virtual clock.
+ */
+export type ClockSource = 'native' | 'estimated' | 'virtual';
+
 /** A clock as its machine drives it: timers run only when the machine says so, between two steps of the engine. */
 export interface DrivenClock extends Clock {
+  readonly source: ClockSource;
+  /** Both clocks at one moment during the call. While the clock is held, `ns` stands and `wallNs` does not. */
+  pair(): ClockPair;
   /** Time of the next timer in ns; Infinity without one. */
   nextDeadline(): number;
   /** Runs the timers that are due, in time order. */

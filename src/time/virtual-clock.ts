@@ -9,9 +9,12 @@ import { toWall } from './wall.ts';
 export function createVirtualClock(options: { readonly startWall: bigint }): VirtualClock {
   const timers = new TimerQueue();
   let now = 0;
+  const wallNs = () => options.startWall + BigInt(Math.floor(now));
   return {
+    source: 'virtual',
     nowNs: () => now,
-    wall: () => toWall(options.startWall + BigInt(Math.floor(now))),
+    pair: () => ({ wallNs: wallNs(), ns: now, errorNs: 0 }),
+    wall: () => toWall(wallNs()),
     at: (ns, f) => timers.at(ns, f),
     nextDeadline: () => timers.nextDeadline(),
     runDue: () => timers.runDue(now),

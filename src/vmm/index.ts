@@ -18,6 +18,7 @@ export { type Capability, type HostProbe, probeHost } from '../machine/host.ts';
 export type {
   AccessStats,
   BalloonStatistics,
+  ClockInfo,
   ExitReason,
   MachineInfo,
   MachineName,
@@ -30,6 +31,7 @@ export type {
   PinLeak,
   PinReport,
   PinStats,
+  PtpInfo,
   ThreadStats,
   VcpuCounters,
   VcpuInfo,

@@ -19,6 +19,7 @@ test('defaults', () => {
   expect(resolveOptions({ kernel })).toEqual({
     kernel,
     initrd: undefined,
+    ptp: true,
     memory: 512 * 2 ** 20,
     cpus: 1,
     engine: 'auto',

@@ -42,6 +42,8 @@ export interface VmOptions extends DeviceOptions {
    * it knows the host's time. Default false.
    */
   invariantTsc?: boolean | undefined;
+  /** Whether the guest finds the clock of ptp_kvm, by which it reads the host's time precisely. Default true. */
+  ptp?: boolean | undefined;
   /** `'stream'`: {@link Vm.console}; `'file:PATH'`: appended to a file as well; `'off'`: thrown away. Default `'stream'`. */
   console?: 'stream' | 'off' | `file:${string}` | undefined;
   /** A name for people. */
@@ -75,6 +77,7 @@ export interface ResolvedOptions {
   readonly clock: 'host' | 'virtual';
   readonly gic: 2 | 3 | undefined;
   readonly invariantTsc: true | undefined;
+  readonly ptp: boolean;
   readonly console: 'stream' | 'off' | `file:${string}`;
   readonly name: string | undefined;
   readonly trace: readonly TraceTopic[];
@@ -104,8 +107,8 @@ export interface OptionSpec {
   readonly short?: string;
   /** Placeholder of the value in the help. */
   readonly value: string;
-  /** What a flag's text stands for; default: itself. */
-  readonly kind?: 'number' | 'list' | 'flag' | 'repeat';
+  /** What a flag's text stands for; default: itself. 'off': the flag is --no-NAME, and switches off what is on by default. */
+  readonly kind?: 'number' | 'list' | 'flag' | 'repeat' | 'off';
   /** What is wrong with a value that is not undefined, to follow the value in a message; undefined: nothing. */
   check(value: unknown): string | undefined;
 }
@@ -196,6 +199,12 @@ export const OPTIONS: { readonly [K in keyof Required<VmOptions>]: OptionSpec } 
     description: 'x86-pc: guests take the time stamp counter as their clock, and not kvmclock',
     value: '',
     kind: 'flag',
+    check: flag,
+  },
+  ptp: {
+    description: "no clock of ptp_kvm, by which guests read the host's time",
+    value: '',
+    kind: 'off',
     check: flag,
   },
   console: {
@@ -325,6 +334,7 @@ export function resolveOptions(options: unknown): ResolvedOptions {
     clock,
     gic: o.gic,
     invariantTsc: o.invariantTsc || undefined,
+    ptp: o.ptp ?? true,
     console: o.console ?? 'stream',
     name: o.name,
     trace: o.trace ?? [],

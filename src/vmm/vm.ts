@@ -658,6 +658,7 @@ function makeConfig(
     pciHost: o.pciHost,
     virtio: o.virtio,
     ...(o.invariantTsc === undefined ? {} : { invariantTsc: o.invariantTsc }),
+    ptp: o.ptp,
     ...(o.pinLimit === undefined ? {} : { pinLimitBytes: o.pinLimit }),
   };
   return { config, transfer: [...transfer, ...placed.transfer] };

@@ -271,7 +271,12 @@ test('signals: create is aborted, start kills when its signal aborts', async () 
 test('info and memoryHash of a running VM; the hash of a deterministic one outlives it', async () => {
   const vm = await started({ clock: 'virtual', name: 'box' });
   const info = await vm.info();
-  expect(info).toMatchObject({ name: 'box', state: 'running', engine: 'emu', clock: 'virtual' });
+  expect(info).toMatchObject({
+    name: 'box',
+    state: 'running',
+    engine: 'emu',
+    clock: { mode: 'virtual', source: 'virtual', errorNs: 0 },
+  });
   expect(info.engineReason).not.toBe('');
   const hash = await vm.memoryHash();
   vm.console.write('poweroff\n');

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { hostTime } from '../../../test/support/host-time.ts';
 import { createHostClock } from '../../time/host-clock.ts';
 import { createVirtualClock } from '../../time/virtual-clock.ts';
 import { Mc146818 } from './device.ts';
@@ -250,7 +251,12 @@ describe('Mc146818', () => {
   it('waits on when the host sets its clock back, and rings late rather than never when it is set forward', () => {
     let mono = 0;
     let wall = BigInt(Date.parse('2024-01-01T00:00:00Z')) * 1_000_000n;
-    const clock = createHostClock({ monotonicNs: () => mono, wallNs: () => wall });
+    const clock = createHostClock(
+      hostTime(
+        () => mono,
+        () => wall,
+      ),
+    );
     const levels: boolean[] = [];
     const rtc = new Mc146818({ clock, irq: { set: level => levels.push(level) } });
     rtc.write(0, 2, 0x10_01); // alarm at second 10

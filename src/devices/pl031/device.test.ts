@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { hostTime } from '../../../test/support/host-time.ts';
 import { createHostClock } from '../../time/host-clock.ts';
 import { createVirtualClock } from '../../time/virtual-clock.ts';
 import { Pl031 } from './device.ts';
@@ -88,7 +89,12 @@ describe('Pl031', () => {
   it('waits on when the host sets its clock back, and rings late rather than never when it is set forward', () => {
     let mono = 0;
     let wall = 1_700_000_000_000_000_000n;
-    const clock = createHostClock({ monotonicNs: () => mono, wallNs: () => wall });
+    const clock = createHostClock(
+      hostTime(
+        () => mono,
+        () => wall,
+      ),
+    );
     const rtc = new Pl031({ clock, irq: { set: () => {} } });
     rtc.write(R.RTCMR, 4, 1_700_000_010);
     mono = 10 * SEC;
