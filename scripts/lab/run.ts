@@ -85,8 +85,8 @@ export function groupCases(place: LabPlace, cases: readonly LabCaseInfo[]): LabG
 
 /**
  * Runs a group. A lab that fails is a failure of every case that it did not come to. One that stands still is started once more for
- * the rest: a case that hangs is ended by its supervisor long before, so it was the emulated machine that hung, as QEMU's emulation of
- * nested virtualization does now and then.
+ * the rest: a case that hangs is ended by its supervisor long before, so it was the emulated machine that hung (see heartbeat.ts for one
+ * way in which QEMU's emulation of nested virtualization does).
  *
  * @param onOutput gets what the lab prints, as it comes.
  * @param options keepAddon: use the addon that was built last, whatever has changed in native/ since.
@@ -116,7 +116,13 @@ async function runOnce(
   const name = `${place}-${needs.memory}-${needs.cpus}${needs.vfio ? '-vfio' : ''}`;
   const planFile = join(bundle.folder, `${name}.plan.json`);
   const image = cases.some(c => c.needs.image) ? await labImage(architectureOf(place)) : undefined;
-  const plan: LabPlan = { ids: cases.map(c => c.id), image, results: join(bundle.folder, `${name}.results`) };
+  const heartbeat = place === 'x86';
+  const plan: LabPlan = {
+    ids: cases.map(c => c.id),
+    image,
+    heartbeat,
+    results: join(bundle.folder, `${name}.results`),
+  };
   writeFileSync(planFile, JSON.stringify(plan));
   writeFileSync(plan.results, '');
   const node = place === 'arm64' ? 'node' : process.execPath;

@@ -4,6 +4,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { machine, release } from 'node:os';
+import { startHeartbeat } from './heartbeat.ts';
 import {
   GRACE_SECONDS,
   type LabArchitecture,
@@ -21,6 +22,8 @@ export interface LabPlan {
   readonly ids: readonly string[];
   /** The guest's files for the cases that need them, or why there are none. */
   readonly image?: LabImage | string | undefined;
+  /** Whether the emulated machine needs {@link startHeartbeat}. */
+  readonly heartbeat: boolean;
   /** Where to append {@link LabEvent}s, one JSON text a line. */
   readonly results: string;
 }
@@ -62,6 +65,7 @@ async function supervise(plan: LabPlan, planFile: string): Promise<boolean> {
   const tell = (event: LabEvent) => appendFileSync(plan.results, `${JSON.stringify(event)}\n`);
   tell({ type: 'start', nodeMs: performance.now() });
   process.stdout.write(`Linux ${release()} ${machine()}, Node ${process.version}\n`);
+  if (plan.heartbeat) startHeartbeat();
   let good = true;
   const report = (result: LabResult) => {
     tell({ type: 'result', result });
