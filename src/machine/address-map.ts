@@ -25,6 +25,8 @@ export const ARM_VIRT = {
   gicr: { base: 0x080a_0000, size: 0x00f6_0000 },
   pl011: { base: 0x0900_0000, size: 0x1000 },
   pl031: { base: 0x0901_0000, size: 0x1000 },
+  /** Page of the VM clock; QEMU's board has nothing there. */
+  vmclock: { base: 0x090f_0000, size: 0x1000 },
   /** 32-bit window of PCI memory, addresses as on the bus. */
   pciMem32: { base: 0x1000_0000, size: 0x2eff_0000 },
   /** PCI I/O ports 0 to 0xffff; aligned to 64 KiB, so that any guest can map it (IOW-3). */
@@ -89,6 +91,8 @@ export const X86_PC = {
   pciMem32: { base: 0xc000_0000, size: 0x3ec0_0000 },
   ioapic: { base: 0xfec0_0000, size: 0x1000 },
   lapic: { base: 0xfee0_0000, size: 0x1000 },
+  /** Page of the VM clock, behind the addresses of message-signalled interrupts. */
+  vmclock: { base: 0xfeff_0000, size: 0x1000 },
   /** Four pages that KVM on Intel needs for itself: identity map, then the task state segment (api.rst 4.35 and 4.36). */
   kvmReserved: { base: 0xfffb_c000, size: 0x4000 },
 } as const;

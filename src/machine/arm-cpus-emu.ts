@@ -5,6 +5,7 @@ import { createKvmHypervisor } from '../devices/kvm-hypervisor/service.ts';
 import { createPsci, type PowerController } from '../devices/psci/psci.ts';
 import { createSmccc } from '../devices/psci/smccc.ts';
 import { createTrng } from '../devices/psci/trng.ts';
+import type { CounterReading } from '../devices/vmclock/device.ts';
 import { A64Engine } from '../engines/emu/a64/engine.ts';
 import { createGicV2 } from '../engines/emu/gic/gicv2.ts';
 import { createGicV3 } from '../engines/emu/gic/gicv3.ts';
@@ -73,6 +74,11 @@ export class EmulatedArmCpus implements ArmCpus {
 
   hypercall(call: Hypercall): void {
     this.#hypercalls.handle(call);
+  }
+
+  readCounter(): CounterReading {
+    const { wallNs, ns, errorNs } = this.engine.clock.pair();
+    return { wallNs, counter: BigInt(Math.floor((ns * COUNTER_HZ) / 1e9)), errorNs };
   }
 
   vcpu(id: number): { instructions: number; pc: number } {

@@ -1,5 +1,6 @@
 import type { Hypercall } from '../bus/hypercall.ts';
 import type { AddressBus } from '../bus/types.ts';
+import type { CounterReading } from '../devices/vmclock/device.ts';
 import type { VcpuBoot } from '../engines/engine.ts';
 import type { InterruptController } from '../irq/types.ts';
 import type { AddressRange } from './address-map.ts';
@@ -19,6 +20,8 @@ export interface ArmCpus {
   /** See Board.ptp. */
   readonly ptp: PtpInfo;
   hypercall(call: Hypercall): void;
+  /** The guest's virtual counter, between two steps; not there where only the guest can read it. */
+  readCounter?(): CounterReading;
   /** See Board.vcpu(). */
   vcpu(id: number): { readonly instructions: number | undefined; readonly pc: number };
 }

@@ -89,7 +89,7 @@ export function armVirtTree(tree: ArmVirtTree): Uint8Array {
     .u32('clock-frequency', 24_000_000)
     .string('clock-output-names', 'clk24mhz');
 
-  const { pl011, pl031 } = ARM_VIRT;
+  const { pl011, pl031, vmclock } = ARM_VIRT;
   const uart = `pl011@${pl011.base.toString(16)}`;
   root
     .child(uart)
@@ -105,6 +105,11 @@ export function armVirtTree(tree: ArmVirtTree): Uint8Array {
     .u32('interrupts', SPI, ARM_VIRT_SPI.pl031, LEVEL_HIGH)
     .u32('clocks', clock)
     .string('clock-names', 'apb_pclk');
+  // Devicetree binding ptp/amazon,vmclock.yaml.
+  root
+    .child(`ptp@${vmclock.base.toString(16)}`)
+    .string('compatible', 'amazon,vmclock')
+    .u64('reg', vmclock.base, vmclock.size);
 
   const [bank] = tree.flash ?? [];
   if (bank !== undefined) {

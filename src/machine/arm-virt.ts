@@ -3,6 +3,8 @@ import type { Hypercall } from '../bus/hypercall.ts';
 import type { AddressBus } from '../bus/types.ts';
 import { Pl011, type Pl011State } from '../devices/pl011/device.ts';
 import { Pl031, type Pl031State } from '../devices/pl031/device.ts';
+import type { VmClock, VmClockState } from '../devices/vmclock/device.ts';
+import { COUNTER_ARM_VCNT } from '../devices/vmclock/regs.ts';
 import { placeArm64 } from '../firmware/boot-arm64.ts';
 import { type LoadedKernel, loadKernel } from '../firmware/kernel.ts';
 import type { InterruptController } from '../irq/types.ts';
@@ -15,11 +17,13 @@ import type { Flash } from './flash.ts';
 import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
 import { unhandledAccesses } from './unhandled.ts';
+import { placeVmClock } from './vmclock.ts';
 
 /** The state of the board's own devices. */
 interface ArmVirtState {
   readonly uart: Pl011State;
   readonly rtc: Pl031State;
+  readonly vmclock: VmClockState;
 }
 
 /** The arm-virt board: QEMU's `virt`, as far as guests can tell. */
@@ -35,6 +39,7 @@ export class ArmVirt implements Board {
   readonly #context: BoardContext;
   readonly #cpus: ArmCpus;
   readonly #rtc: Pl031;
+  readonly #vmclock: VmClock;
   readonly #kernel: LoadedKernel | undefined;
   #flash: Flash | undefined;
 
@@ -67,6 +72,15 @@ export class ArmVirt implements Board {
     this.#rtc = new Pl031({ irq: this.interrupts.line(ARM_VIRT_SPI.pl031), clock: this.engine.clock });
     this.bus.map(ARM_VIRT.pl011.base, ARM_VIRT.pl011.size, this.console);
     this.bus.map(ARM_VIRT.pl031.base, ARM_VIRT.pl031.size, this.#rtc);
+    const { clock, seed } = config;
+    const read = this.#cpus.readCounter?.bind(this.#cpus);
+    this.#vmclock = placeVmClock({
+      base: ARM_VIRT.vmclock.base,
+      bus: this.bus,
+      slots: this.engine.slots,
+      entropy: context.entropy(`vmclock ${seed ?? 0}`),
+      counter: read && { id: COUNTER_ARM_VCNT, hz: this.engine.counterHz, read, exact: clock === 'virtual' },
+    });
     const { pciEcam, pciIo, pciMem32, pciMem64 } = ARM_VIRT;
     const access = config.pciHost ?? 'ecam';
     this.pci = new PciRoot({
@@ -159,21 +173,31 @@ export class ArmVirt implements Board {
     this.#cpus.start({ pc: placed.entry, x0: BigInt(placed.dtbAddress) });
   }
 
+  refresh(nowNs: number): void {
+    this.#vmclock.refresh(nowNs);
+  }
+
+  timeReleased(): void {
+    this.#vmclock.disrupt();
+  }
+
   reset(): void {
     this.interrupts.reset();
     this.console.reset();
     this.#rtc.reset();
+    this.#vmclock.reset();
     this.#flash?.reset();
   }
 
   save(): ArmVirtState {
-    return { uart: this.console.save(), rtc: this.#rtc.save() };
+    return { uart: this.console.save(), rtc: this.#rtc.save(), vmclock: this.#vmclock.save() };
   }
 
   restore(state: unknown): void {
-    const { uart, rtc } = state as ArmVirtState;
+    const { uart, rtc, vmclock } = state as ArmVirtState;
     this.console.restore(uart);
     this.#rtc.restore(rtc);
+    this.#vmclock.restore(vmclock);
   }
 
   close(): void {

@@ -77,6 +77,10 @@ export interface Board {
   prepare(): Promise<void>;
   /** Loads the guest and powers the first vCPU on. @throws VmError when it does not fit. */
   boot(): void;
+  /** Brings up to date what guests read without an exit, before they run; the machine's clock is at `nowNs`. */
+  refresh(nowNs: number): void;
+  /** The guest's time goes on after it was held. */
+  timeReleased(): void;
   /** Puts interrupts and the board's own devices back to where they were at first. */
   reset(): void;
   /** The state of the board's own devices, and back. Plain data. */

@@ -98,8 +98,10 @@ export class GuestMachine implements Machine {
     this.#stepping = true;
     this.#ran = true;
     const began = performance.now();
-    this.#board.memory.pins.nowNs = this.#board.engine.clock.nowNs();
+    const nowNs = this.#board.engine.clock.nowNs();
+    this.#board.memory.pins.nowNs = nowNs;
     this.#board.engine.clock.runDue();
+    this.#board.refresh(nowNs);
     this.#undisturbed = this.#board.engine.kind === 'kvm' && this.#needsOnlyConsole;
     const result = this.#board.engine.step(this.#undisturbed ? UNDISTURBED_STEP_NS : STEP_NS, this.#undisturbed);
     this.#board.console.flush();
@@ -194,6 +196,7 @@ export class GuestMachine implements Machine {
   resume(): void {
     if (!this.#paused) throw new VmError('ERR_STATE', 'the VM is not paused', { hint: 'vm.pause() pauses it' });
     this.#board.engine.releaseTime();
+    this.#board.timeReleased();
     this.#paused = false;
     this.#events.wake?.();
   }

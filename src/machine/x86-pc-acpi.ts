@@ -133,6 +133,14 @@ function devices(d: X86PcAcpi): AcpiTable {
         name('_HID', aml.eisaId('PNP0B00')),
         resources(ioPorts(X86_PC_PORT.rtc), interrupt(X86_PC_GSI.rtc, 'edge')),
       ),
+      // UAPI.13 VMClock, "Discovery via ACPI".
+      aml.device(
+        'VCLK',
+        name('_HID', 'AMZNC10C'),
+        name('_CID', 'VMCLOCK'),
+        name('_DDN', 'VMCLOCK'),
+        resources(memory32Fixed(X86_PC.vmclock, 'read-only')),
+      ),
       ...cpuNumbers(d).map(n =>
         aml.device(
           `C${n.toString(16).toUpperCase().padStart(3, '0')}`,

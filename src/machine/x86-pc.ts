@@ -6,6 +6,7 @@ import { I8042, type I8042State } from '../devices/i8042/device.ts';
 import { Mc146818, type Mc146818State } from '../devices/mc146818/device.ts';
 import { PcReset, type PcResetState } from '../devices/pc-reset/device.ts';
 import { Uart16550, type Uart16550State } from '../devices/uart16550/device.ts';
+import type { VmClock, VmClockState } from '../devices/vmclock/device.ts';
 import { placeX86 } from '../firmware/boot-x86.ts';
 import { E820_NVS, E820_RESERVED, type E820Entry } from '../firmware/e820.ts';
 import { type LoadedX86Kernel, loadX86Kernel } from '../firmware/x86-kernel.ts';
@@ -25,6 +26,7 @@ import type { PtpInfo } from './clock-info.ts';
 import { MachineMemory } from './machine-memory.ts';
 import { PciRoot } from './pci-root.ts';
 import { unhandledAccesses } from './unhandled.ts';
+import { placeVmClock } from './vmclock.ts';
 import type { MakeX86Cpus, X86Cpus } from './x86-cpus.ts';
 import { X86_PC_SLP_TYP_S5, x86PcAcpi } from './x86-pc-acpi.ts';
 
@@ -41,6 +43,7 @@ interface X86PcState {
   readonly keyboard: I8042State;
   readonly reset: PcResetState;
   readonly configAddress: number;
+  readonly vmclock: VmClockState;
 }
 
 /** The x86-pc board: a PC without a past, PCI Express and ACPI and what an unmodified kernel asks for beside them. */
@@ -65,6 +68,7 @@ export class X86Pc implements Board {
   readonly #keyboard: I8042;
   readonly #reset: PcReset;
   readonly #mechanism1: ConfigMechanism1;
+  readonly #vmclock: VmClock;
 
   /** @throws VmError when the kernel is none, or the engine cannot be had. */
   constructor(context: BoardContext, makeCpus: MakeX86Cpus) {
@@ -130,6 +134,14 @@ export class X86Pc implements Board {
     });
     this.#mechanism1 = new ConfigMechanism1(this.pci.host, { portCf9: this.#reset });
     this.#mapDevices();
+    this.#vmclock = placeVmClock({
+      base: X86_PC.vmclock.base,
+      bus: this.bus,
+      slots: this.engine.slots,
+      entropy: context.entropy(`vmclock ${config.seed ?? 0}`),
+      // The guest's time-stamp counter is KVM's.
+      counter: undefined,
+    });
   }
 
   #mapDevices(): void {
@@ -177,6 +189,7 @@ export class X86Pc implements Board {
       reserved: [
         LEGACY,
         { ...X86_PC.acpi, type: E820_NVS },
+        { ...X86_PC.vmclock, type: E820_RESERVED },
         ...(this.#ecam ? [{ ...X86_PC.pciEcam, type: E820_RESERVED }] : []),
       ],
       kernel: this.#kernel,
@@ -189,6 +202,14 @@ export class X86Pc implements Board {
     this.#cpus.start(start);
   }
 
+  refresh(nowNs: number): void {
+    this.#vmclock.refresh(nowNs);
+  }
+
+  timeReleased(): void {
+    this.#vmclock.disrupt();
+  }
+
   reset(): void {
     this.console.reset();
     this.#rtc.reset();
@@ -196,6 +217,7 @@ export class X86Pc implements Board {
     this.#keyboard.reset();
     this.#reset.reset();
     this.#mechanism1.reset();
+    this.#vmclock.reset();
     this.interrupts.reset();
   }
 
@@ -207,6 +229,7 @@ export class X86Pc implements Board {
       keyboard: this.#keyboard.save(),
       reset: this.#reset.save(),
       configAddress: this.#mechanism1.save(),
+      vmclock: this.#vmclock.save(),
     };
   }
 
@@ -218,6 +241,7 @@ export class X86Pc implements Board {
     this.#keyboard.restore(s.keyboard);
     this.#reset.restore(s.reset);
     this.#mechanism1.restore(s.configAddress);
+    this.#vmclock.restore(s.vmclock);
   }
 
   close(): void {}

@@ -139,6 +139,14 @@ DefinitionBlock ("", "DSDT", 2, "TSVISR", "TSVISOR ", 1) {
         Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { 8 }
       })
     }
+    Device (VCLK) {
+      Name (_HID, "AMZNC10C")
+      Name (_CID, "VMCLOCK")
+      Name (_DDN, "VMCLOCK")
+      Name (_CRS, ResourceTemplate () {
+        Memory32Fixed (ReadOnly, 0xFEFF0000, 0x1000)
+      })
+    }
     ${Array.from({ length: d.cpus }, (_, n) => {
       const id = n.toString(16).toUpperCase().padStart(3, '0');
       return `Device (C${id}) { Name (_HID, "ACPI0007") Name (_UID, ${n}) }`;

@@ -54,9 +54,9 @@ export function interrupt(gsi: number, trigger: 'edge' | 'level'): Resource {
   return large(LARGE_INTERRUPT, u8(consumer | (trigger === 'edge' ? edge : 0), 1), u32(gsi));
 }
 
-/** 32-Bit Fixed Memory Range Descriptor (section 6.4.3.4), readable and writable. */
-export function memory32Fixed(range: AcpiRange): Resource {
-  return large(LARGE_MEMORY32_FIXED, u8(1), u32(range.base, range.size));
+/** 32-Bit Fixed Memory Range Descriptor (section 6.4.3.4). */
+export function memory32Fixed(range: AcpiRange, access: 'read-write' | 'read-only' = 'read-write'): Resource {
+  return large(LARGE_MEMORY32_FIXED, u8(access === 'read-write' ? 1 : 0), u32(range.base, range.size));
 }
 
 /** Word Address Space Descriptor (section 6.4.3.5.3) of the bus numbers behind a host bridge. */
