@@ -11,6 +11,7 @@ export const BORROWERS: Readonly<Record<string, string>> = {
   'bench/pin-passes.ts': 'measures what a borrow costs',
   'pci/dma.ts': 'the gate: gives them to the others of this list',
   'pci/host.ts': 'messages that go to RAM',
+  'devices/kvm-hypervisor/x86/pinned-struct.ts': 'the bytes of its own pins, within the call',
   'devices/virtio/pci-transport.ts': 'passes the gate on to the queues',
   'devices/virtio/chain.ts': 'indirect tables, within take()',
   'devices/kit/create.ts': "a program's copies and views, within its handler",

@@ -1,6 +1,7 @@
 import { VmError } from '../util/errors.ts';
 import { hex } from '../util/hex.ts';
 import { type Hypercall, type HypercallService, type IdRange, NOT_SUPPORTED, smcccReturn } from './hypercall.ts';
+import { KVM_ENOSYS } from './hypercall-x86.ts';
 
 /** Routes hypercalls by function id to the services that answer them. */
 export interface HypercallBus {
@@ -12,9 +13,6 @@ export interface HypercallBus {
   /** Answers a call. An id without a service gets its convention's "not supported", never an exception. */
   handle(call: Hypercall): void;
 }
-
-/** KVM_ENOSYS of the x86 convention (Linux, Documentation/virt/kvm/x86/hypercalls.rst). */
-const KVM_ENOSYS = -1000n;
 
 /** An empty {@link HypercallBus}. A guest makes few hypercalls, so the ranges are searched one by one. */
 export function createHypercallBus(): HypercallBus {

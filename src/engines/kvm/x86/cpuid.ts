@@ -1,3 +1,4 @@
+import { type CpuidLeaf, HYPERVISOR_PRESENT, withTscPolicy } from '../../x86-cpuid.ts';
 import {
   kvm_cpuid_entry2 as E,
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
@@ -7,16 +8,7 @@ import {
 import { Struct } from '../structs.ts';
 import { errnoOf, type KvmSystem } from '../system.ts';
 
-/** One leaf (and index) of CPUID, 32 bits a register. */
-export interface CpuidLeaf {
-  readonly leaf: number;
-  /** Sub-leaf; undefined where the leaf has none. */
-  readonly index: number | undefined;
-  readonly eax: number;
-  readonly ebx: number;
-  readonly ecx: number;
-  readonly edx: number;
-}
+export type { CpuidLeaf };
 
 /** What of the guest's CPUID is the machine's choice. */
 export interface CpuidPolicy {
@@ -112,7 +104,7 @@ function adjust(l: CpuidLeaf, p: CpuidPolicy): CpuidLeaf {
       const ids = Math.min(255, 2 ** coreBits(p.cpus));
       const ebx = ((l.ebx & 0xff00) | (ids << 16) | (p.apicId << 24)) >>> 0;
       // ECX[31]: a hypervisor is present; ECX[24]: TSC-deadline; ECX[27] OSXSAVE follows CR4 and is KVM's to set.
-      const ecx = setIf(p.tscDeadline, set(l.ecx, bit(31)), bit(24));
+      const ecx = setIf(p.tscDeadline, set(l.ecx, HYPERVISOR_PRESENT), bit(24));
       return { ...l, ebx, ecx, edx: setIf(p.cpus > 1, l.edx, bit(28)) };
     }
     case 4: {
@@ -130,7 +122,7 @@ function adjust(l: CpuidLeaf, p: CpuidPolicy): CpuidLeaf {
       // ECX[1] CmpLegacy and ECX[22] TopologyExtensions: AMD's way to tell cores from threads.
       return { ...l, ecx: setIf(p.cpus > 1 && isAmdLike(l), l.ecx, bit(1)) };
     case 0x8000_0007:
-      return { ...l, edx: p.invariantTsc ? l.edx : clear(l.edx, bit(8)) };
+      return withTscPolicy(l, p.invariantTsc);
     case 0x8000_0008:
       // ECX: number of cores - 1, and how many bits of the APIC id number them.
       return { ...l, ecx: (p.cpus - 1) | (coreBits(p.cpus) << 12) };
