@@ -1,5 +1,5 @@
 import type { AccessSize, BusDevice } from '../../bus/types.ts';
-import { counterPeriod, VmClockPage } from './page.ts';
+import { type CounterPeriod, counterPeriod, VmClockPage } from './page.ts';
 import * as R from './regs.ts';
 
 /** Bytes of the page. */
@@ -64,6 +64,7 @@ export class VmClock implements BusDevice {
   readonly #options: VmClockOptions;
   readonly #page: VmClockPage;
   readonly #view: DataView;
+  readonly #period: CounterPeriod;
   #disruptionMarker: bigint;
   #vmGenerationCounter: bigint;
   /** When the page is out of date, on the machine's clock. */
@@ -74,6 +75,7 @@ export class VmClock implements BusDevice {
     const { page, counter } = options;
     this.#page = new VmClockPage(page, counter?.id ?? R.COUNTER_INVALID);
     this.#view = new DataView(page.buffer, page.byteOffset, page.length);
+    this.#period = counter === undefined ? { fracSec: 0n, shift: 0 } : counterPeriod(counter.hz);
     this.#disruptionMarker = options.disruptionMarker;
     this.#vmGenerationCounter = options.vmGenerationCounter;
     this.#publish(undefined);
@@ -154,7 +156,7 @@ export class VmClock implements BusDevice {
         flags: R.FLAG_VM_GEN_COUNTER_PRESENT,
         clockStatus: this.#options.counter === undefined ? R.STATUS_UNKNOWN : R.STATUS_INITIALIZING,
         counterValue: 0n,
-        counterPeriod: { fracSec: 0n, shift: 0 },
+        counterPeriod: this.#period,
         counterPeriodMaxError: 0n,
         timeNs: 0n,
         timeMaxErrorNs: 0n,
@@ -169,7 +171,7 @@ export class VmClock implements BusDevice {
       flags: R.FLAG_VM_GEN_COUNTER_PRESENT | (exact ? bounds : 0n),
       clockStatus: exact ? R.STATUS_SYNCHRONIZED : R.STATUS_FREERUNNING,
       counterValue: value,
-      counterPeriod: counterPeriod(hz),
+      counterPeriod: this.#period,
       counterPeriodMaxError: exact ? 1n : 0n,
       timeNs: wallNs,
       timeMaxErrorNs: exact ? BigInt(Math.ceil(errorNs + 1e9 / hz)) : 0n,

@@ -74,27 +74,27 @@ export class VmClockPage {
 
   /** Writes all fields, between two steps of seq_count (UAPI.13 VMClock, "The vmclock_abi structure"). */
   update(f: VmClockFields): void {
+    const small = (at: number, value: number) => BigInt(value) << BigInt(8 * (at & 7));
+    // Worked out before the update begins, since guests spin until it ends.
+    const fields: readonly (readonly [offset: number, value: bigint])[] = [
+      [R.DISRUPTION_MARKER, f.disruptionMarker],
+      [R.FLAGS, f.flags],
+      // Eight bytes of small fields. Smearing hint, TAI offset and leap indicator are 0: strict UTC, not known, none known.
+      [
+        R.CLOCK_STATUS & ~7,
+        small(R.CLOCK_STATUS, f.clockStatus) | small(R.COUNTER_PERIOD_SHIFT, f.counterPeriod.shift),
+      ],
+      [R.COUNTER_VALUE, f.counterValue],
+      [R.COUNTER_PERIOD_FRAC_SEC, f.counterPeriod.fracSec],
+      [R.COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC, f.counterPeriodMaxError],
+      [R.TIME_SEC, f.timeNs / NS_PER_SEC],
+      [R.TIME_FRAC_SEC, fracSec(f.timeNs % NS_PER_SEC)],
+      [R.TIME_MAXERROR_NANOSEC, f.timeMaxErrorNs],
+      [R.VM_GENERATION_COUNTER, f.vmGenerationCounter],
+    ];
     const odd = this.seqCount | 1;
     Atomics.store(this.#words, R.SEQ_COUNT / 4, odd);
-    this.#store(R.DISRUPTION_MARKER, f.disruptionMarker);
-    this.#store(R.FLAGS, f.flags);
-    // Eight bytes of small fields. Smearing hint, TAI offset and leap indicator are 0: strict UTC, not known, none known.
-    const small = (at: number, value: number) => BigInt(value) << BigInt(8 * (at & 7));
-    this.#store(
-      R.CLOCK_STATUS & ~7,
-      small(R.CLOCK_STATUS, f.clockStatus) | small(R.COUNTER_PERIOD_SHIFT, f.counterPeriod.shift),
-    );
-    this.#store(R.COUNTER_VALUE, f.counterValue);
-    this.#store(R.COUNTER_PERIOD_FRAC_SEC, f.counterPeriod.fracSec);
-    this.#store(R.COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC, f.counterPeriodMaxError);
-    this.#store(R.TIME_SEC, f.timeNs / NS_PER_SEC);
-    this.#store(R.TIME_FRAC_SEC, fracSec(f.timeNs % NS_PER_SEC));
-    this.#store(R.TIME_MAXERROR_NANOSEC, f.timeMaxErrorNs);
-    this.#store(R.VM_GENERATION_COUNTER, f.vmGenerationCounter);
+    for (const [offset, value] of fields) Atomics.store(this.#longs, offset / 8, value);
     Atomics.store(this.#words, R.SEQ_COUNT / 4, odd + 1);
-  }
-
-  #store(offset: number, value: bigint): void {
-    Atomics.store(this.#longs, offset / 8, value);
   }
 }
