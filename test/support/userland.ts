@@ -42,11 +42,8 @@ export async function userland(): Promise<Userland | string> {
   await mkdir(dirname(folder), { recursive: true });
   const work = await mkdtemp(join(dirname(folder), 'new-'));
   try {
-    const debs = await fetchPackages(join(work, 'apt')).catch((e: Error) => e);
-    if (debs instanceof Error) return `apt's sources are of no use here: ${debs.message}`;
-    const files = new Map<string, CpioEntry>();
-    for (const deb of debs) await unpack(new Uint8Array(await readFile(deb)), files);
-    for (const name of MERGED) files.set(name, entryOf(name, S_IFLNK | 0o777, `usr/${name}`));
+    const files = await debianFiles(PACKAGES, UNWANTED, join(work, 'apt')).catch((e: Error) => e);
+    if (files instanceof Error) return `apt's sources are of no use here: ${files.message}`;
     files.set('usr/bin/sh', entryOf('usr/bin/sh', S_IFLNK | 0o777, 'dash'));
     files.set('usr/bin/awk', entryOf('usr/bin/awk', S_IFLNK | 0o777, 'gawk'));
     for (const name of ['dev', 'proc', 'sys', 'tmp', 't']) files.set(name, entryOf(name, S_IFDIR | 0o1777));
@@ -61,8 +58,21 @@ export async function userland(): Promise<Userland | string> {
   return open();
 }
 
-/** Paths of the .deb files of {@link PACKAGES} and of all that they depend on, by an apt with a state of its own. */
-async function fetchPackages(folder: string): Promise<string[]> {
+/**
+ * What Debian's arm64 packages of these names (with spaces between them), and all that they depend on, would install in a system
+ * with a merged /usr, but for what `unwanted` matches. No program of the packages is run. `folder` is for apt.
+ */
+export async function debianFiles(packages: string, unwanted: RegExp, folder: string): Promise<Map<string, CpioEntry>> {
+  const files = new Map<string, CpioEntry>();
+  for (const deb of await fetchPackages(packages, folder)) {
+    await unpack(new Uint8Array(await readFile(deb)), unwanted, files);
+  }
+  for (const name of MERGED) files.set(name, entryOf(name, S_IFLNK | 0o777, `usr/${name}`));
+  return files;
+}
+
+/** Paths of the .deb files of these packages and of all that they depend on, by an apt with a state of its own. */
+async function fetchPackages(packages: string, folder: string): Promise<string[]> {
   await mkdir(join(folder, 'state/lists/partial'), { recursive: true });
   await mkdir(join(folder, 'cache/archives/partial'), { recursive: true });
   await writeFile(join(folder, 'status'), ''); // nothing is installed, so that apt names every dependency
@@ -82,13 +92,13 @@ async function fetchPackages(folder: string): Promise<string[]> {
       timeout: 300_000,
     });
   await apt('update');
-  await apt('install', '-y', '--no-install-recommends', '--download-only', ...PACKAGES.split(' '));
+  await apt('install', '-y', '--no-install-recommends', '--download-only', ...packages.split(' '));
   const archives = join(folder, 'cache/archives');
   return (await readdir(archives)).filter(n => n.endsWith('.deb')).map(n => join(archives, n));
 }
 
 /** Adds the files, folders and links of a package. */
-async function unpack(deb: Uint8Array, files: Map<string, CpioEntry>): Promise<void> {
+async function unpack(deb: Uint8Array, unwanted: RegExp, files: Map<string, CpioEntry>): Promise<void> {
   const data = readAr(deb).find(m => m.name === 'data.tar.xz');
   if (!data) throw new Error('a package without data.tar.xz');
   const extract = tar.extract();
@@ -98,7 +108,7 @@ async function unpack(deb: Uint8Array, files: Map<string, CpioEntry>): Promise<v
     stream.on('data', chunk => chunks.push(chunk as Buffer));
     stream.on('end', () => {
       const mode = (header.mode ?? 0o644) & 0o777;
-      if (path !== '' && !UNWANTED.test(path)) {
+      if (path !== '' && !unwanted.test(path)) {
         if (header.type === 'file') files.set(path, entryOf(path, S_IFREG | mode, Buffer.concat(chunks)));
         else if (header.type === 'directory') files.set(path, entryOf(path, S_IFDIR | mode));
         else if (header.type === 'symlink') files.set(path, entryOf(path, S_IFLNK | 0o777, header.linkname ?? ''));
@@ -120,7 +130,8 @@ function merged(name: string): string {
   return MERGED.includes(path.split('/')[0]!) ? `usr/${path}` : path;
 }
 
-function entryOf(path: string, mode: number, data: Uint8Array | string = ''): CpioEntry {
+/** An entry of a cpio archive; text is UTF-8. */
+export function entryOf(path: string, mode: number, data: Uint8Array | string = ''): CpioEntry {
   return { path, mode, data: typeof data === 'string' ? new TextEncoder().encode(data) : data };
 }
 
@@ -133,7 +144,8 @@ function addFolders(files: Map<string, CpioEntry>): void {
   }
 }
 
-async function writeTree(root: string, files: ReadonlyMap<string, CpioEntry>): Promise<void> {
+/** Writes the entries below a folder that need not be there. */
+export async function writeTree(root: string, files: ReadonlyMap<string, CpioEntry>): Promise<void> {
   const written = new Map<Uint8Array, string>();
   await mkdir(root, { recursive: true });
   for (const [path, { mode, data = new Uint8Array() }] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
