@@ -39,17 +39,26 @@ export interface KvmclockOptions {
   readonly pins: Pins;
 }
 
-/** What {@link Kvmclock.save} gives: the MSRs, 64 bits each. */
+/** What {@link Kvmclock.save} gives: the MSRs, 64 bits each, and what pages are written from. */
 export interface KvmclockState {
   readonly wallClock: bigint;
   /** Of each vCPU. */
   readonly systemTime: readonly bigint[];
+  readonly reference: KvmclockReference;
+}
+
+/** A moment that all pages are written from. */
+export interface KvmclockReference {
+  /** Of the machine's clock. */
+  readonly ns: number;
+  /** kvmclock then, ns. */
+  readonly systemTime: bigint;
 }
 
 /**
  * kvmclock: the machine's own time, in pages that guests read with their TSC and without an exit (specification of ptp, 2.2 and EMU-X2 to
- * EMU-X6; msr.rst). All pages are written from one reference, a time and the count of the TSC at it, as KVM's are with its master
- * clock: each page is a little slow (see pvclockScale()), and with references of their own, two vCPUs would see different times.
+ * EMU-X6; msr.rst). All pages are written from one reference, as KVM's are with its master clock: what a guest computes is a little slow
+ * or fast (see pvclockScale()), so with references of their own, two vCPUs would see different times.
  *
  * A page that cannot be written, because there is no RAM, is left alone and tried again the next time; guests are not told, as by KVM.
  */
@@ -59,8 +68,7 @@ export class Kvmclock {
   readonly #pins: Pins;
   readonly #owner: PinOwner;
   readonly #scale: PvclockScale;
-  /** The reference, ns of the machine's clock. */
-  #ns: number;
+  #reference: KvmclockReference;
   #wallClock = 0n;
   readonly #systemTime: bigint[];
 
@@ -70,7 +78,8 @@ export class Kvmclock {
     this.#pins = pins;
     this.#owner = pins.owner('kvmclock');
     this.#scale = pvclockScale(tsc.hz);
-    this.#ns = Math.floor(clock.nowNs());
+    const ns = Math.floor(clock.nowNs());
+    this.#reference = { ns, systemTime: BigInt(ns) };
     this.#systemTime = new Array<bigint>(cpus).fill(0n);
     tsc.onChange(() => this.#updateAll(0));
   }
@@ -99,8 +108,9 @@ export class Kvmclock {
 
   /** kvmclock at `ns` of the machine's clock, as guests read it, in ns. */
   timeAt(ns: number): bigint {
-    const ticks = BigInt.asUintN(64, this.#tsc.countAt(ns) - this.#tsc.countAt(this.#ns));
-    return BigInt(this.#ns) + ticksToNs(ticks, this.#scale);
+    const from = this.#reference;
+    const ticks = BigInt.asUintN(64, this.#tsc.countAt(ns) - this.#tsc.countAt(from.ns));
+    return from.systemTime + ticksToNs(ticks, this.#scale);
   }
 
   /** Writes a vCPU's page again, if its guest has one: for a vCPU that is about to run after it has not for a while (EMU-X4). */
@@ -113,8 +123,10 @@ export class Kvmclock {
    * told, so that their watchdogs forgive them, as by KVM_KVMCLOCK_CTRL (api.rst 4.74).
    */
   resumed(): void {
-    // No vCPU can have seen more than the clock's own time, so the new reference does not take any of them back.
-    this.#ns = Math.floor(this.#clock.nowNs());
+    const ns = Math.floor(this.#clock.nowNs());
+    const seen = this.timeAt(ns);
+    // What a slow page has lost is made up for; a guest is never taken back.
+    this.#reference = { ns, systemTime: seen > BigInt(ns) ? seen : BigInt(ns) };
     this.#updateAll(PVCLOCK_GUEST_STOPPED);
   }
 
@@ -125,12 +137,13 @@ export class Kvmclock {
   }
 
   save(): KvmclockState {
-    return { wallClock: this.#wallClock, systemTime: [...this.#systemTime] };
+    return { wallClock: this.#wallClock, systemTime: [...this.#systemTime], reference: this.#reference };
   }
 
   /** The state of a machine whose memory and clock this one has; {@link resumed} follows. */
-  restore({ wallClock, systemTime }: KvmclockState): void {
+  restore({ wallClock, systemTime, reference }: KvmclockState): void {
     this.#wallClock = wallClock;
+    this.#reference = reference;
     for (const [cpu, value] of systemTime.entries()) this.#systemTime[cpu] = value;
   }
 
@@ -150,8 +163,8 @@ export class Kvmclock {
     const stable = this.#tsc.synchronized ? PVCLOCK_TSC_STABLE_BIT : 0;
     update(page, () => {
       page.setU32(F.pad0, 0);
-      page.setU64(F.tsc_timestamp, this.#tsc.at(cpu, this.#ns));
-      page.setU64(F.system_time, BigInt(this.#ns));
+      page.setU64(F.tsc_timestamp, this.#tsc.at(cpu, this.#reference.ns));
+      page.setU64(F.system_time, this.#reference.systemTime);
       page.setU32(F.tsc_to_system_mul, this.#scale.mul);
       page.setU32(F.tsc_shift, (this.#scale.shift & 0xff) | ((flags | stopped | stable) << 8));
     });

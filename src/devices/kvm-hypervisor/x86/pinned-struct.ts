@@ -1,5 +1,7 @@
 import { FOLL_PIN, FOLL_WRITE, PIN_PAGE, type PinHandle, type PinOwner, type Pins } from '../../../memory/pin-types.ts';
 
+const END_OF_ADDRESSES = 2n ** 52n;
+
 /** The pinned bytes of one page. */
 interface Part {
   readonly handle: PinHandle;
@@ -22,6 +24,8 @@ export class PinnedStruct implements Disposable {
    * @returns undefined when not all of it is RAM that can be written now; nothing is pinned then.
    */
   static pin(pins: Pins, owner: PinOwner, gpa: bigint, length: number): PinnedStruct | undefined {
+    // Where doubles are no longer exact, there is no memory (Gpa).
+    if (gpa >= END_OF_ADDRESSES) return undefined;
     const end = Number(gpa) + length;
     const parts: Part[] = [];
     // Pages lie in one region each, so each has a view.

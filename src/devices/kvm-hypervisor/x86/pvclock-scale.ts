@@ -11,8 +11,8 @@ export interface PvclockScale {
 }
 
 /**
- * The scale of a TSC of `hz` ticks a second: the rule of Linux's kvm_get_time_scale() (specification of ptp, 2.2). The multiplier is
- * rounded down, so a guest's clock is slow by less than one part in 2^31, and never ahead of what it is compared to.
+ * The scale of a TSC of `hz` ticks a second: the rule of Linux's kvm_get_time_scale() (specification of ptp, 2.2). Rounding makes a
+ * guest's clock slow by less than one part in 2^31, or, with a frequency whose low bits are shifted out, fast by one in 10^9.
  * @throws VmError ERR_INTERNAL when `hz` is no positive integer.
  */
 export function pvclockScale(hz: number): PvclockScale {
