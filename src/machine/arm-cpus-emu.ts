@@ -1,6 +1,8 @@
 import type { Hypercall } from '../bus/hypercall.ts';
 import { createHypercallBus } from '../bus/hypercall-bus.ts';
 import type { AddressBus } from '../bus/types.ts';
+import { createPtp } from '../devices/kvm-hypervisor/ptp.ts';
+import { createPvTime } from '../devices/kvm-hypervisor/pv-time.ts';
 import { createKvmHypervisor } from '../devices/kvm-hypervisor/service.ts';
 import { createPsci, type PowerController } from '../devices/psci/psci.ts';
 import { createSmccc } from '../devices/psci/smccc.ts';
@@ -34,7 +36,7 @@ export class EmulatedArmCpus implements ArmCpus {
   readonly engine: A64Engine;
   readonly interrupts: InterruptController & CpuInterface;
   readonly pmu = true;
-  readonly ptp: PtpInfo = { answeredBy: 'nobody', reason: 'not built yet' };
+  readonly ptp: PtpInfo;
   readonly #context: BoardContext;
   readonly #hypercalls = createHypercallBus();
   readonly #frames: Frame[] = [];
@@ -55,6 +57,8 @@ export class EmulatedArmCpus implements ArmCpus {
           : { kind: 'host', clock: createHostClock(undefined, config.startNs) },
     });
     this.interrupts = config.gic === 3 ? this.#gicV3() : this.#gicV2();
+    this.ptp =
+      config.ptp === false ? { answeredBy: 'nobody', reason: 'switched off (ptp: false)' } : { answeredBy: 'tsvisor' };
     this.#addHypercalls();
   }
 
@@ -77,8 +81,8 @@ export class EmulatedArmCpus implements ArmCpus {
   }
 
   readCounter(): CounterReading {
-    const { wallNs, ns, errorNs } = this.engine.clock.pair();
-    return { wallNs, counter: BigInt(Math.floor((ns * COUNTER_HZ) / 1e9)), errorNs };
+    const { wallNs, virtual, errorNs } = this.engine.counterPair();
+    return { wallNs, counter: virtual, errorNs };
   }
 
   vcpu(id: number): { instructions: number; pc: number } {
@@ -147,6 +151,8 @@ export class EmulatedArmCpus implements ArmCpus {
     this.#hypercalls.add(createPsci(power));
     this.#hypercalls.add(createSmccc());
     this.#hypercalls.add(createTrng(this.#context.entropy(`trng ${seed ?? 0}`)));
-    this.#hypercalls.add(createKvmHypervisor());
+    this.#hypercalls.add(createPvTime());
+    const services = this.ptp.answeredBy === 'tsvisor' ? [createPtp(() => engine.counterPair())] : [];
+    for (const service of [createKvmHypervisor(services), ...services]) this.#hypercalls.add(service);
   }
 }

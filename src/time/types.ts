@@ -18,6 +18,18 @@ export interface ClockPair {
   readonly errorNs: number;
 }
 
+/** Wall-clock time and an arm64 guest's counter, both of one moment; 64 bits each. */
+export interface CounterPair {
+  /** CLOCK_REALTIME, ns since 1970, at the moment when the counter came to this value. */
+  readonly wallNs: bigint;
+  /** What the guest reads as CNTPCT_EL0. */
+  readonly physical: bigint;
+  /** What the guest reads as CNTVCT_EL0: the physical counter less CNTVOFF_EL2. */
+  readonly virtual: bigint;
+  /** See {@link ClockPair.errorNs}. */
+  readonly errorNs: number;
+}
+
 /**
  * Where wall-clock time comes from: read by native code together with the monotonic clock, estimated in TypeScript (ACC-3), or made
  * up by a virtual clock.

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createHypercallBus, type HypercallBus } from '../../bus/hypercall-bus.ts';
+import { createPvTime } from '../kvm-hypervisor/pv-time.ts';
 import { createKvmHypervisor } from '../kvm-hypervisor/service.ts';
 import { createEntropy } from './entropy.ts';
 import { createPsci, type PowerController } from './psci.ts';
@@ -64,7 +65,13 @@ const hvc = (id: number, args: bigint[] = [], cpu = 0) => {
 beforeEach(() => {
   board = new Board();
   bus = createHypercallBus();
-  for (const s of [createPsci(board), createSmccc(), createTrng(createEntropy('test')), createKvmHypervisor()]) {
+  for (const s of [
+    createPsci(board),
+    createSmccc(),
+    createTrng(createEntropy('test')),
+    createPvTime(),
+    createKvmHypervisor([]),
+  ]) {
     bus.add(s);
   }
 });
@@ -88,12 +95,11 @@ describe('EMU-A1: the calls of a booting guest', () => {
     ['ARCH_FEATURES(SOC_ID)', 0x8000_0001, [0x8000_0002n], NOT_SUPPORTED],
     ['WORKAROUND_1 itself', 0x8000_8000, [], 0n],
     ['PV_TIME_FEATURES', 0xc500_0020, [0xc500_0021n], NOT_SUPPORTED],
+    ['PV_TIME_ST', 0xc500_0021, [], NOT_SUPPORTED],
     ['TRNG_VERSION is 1.0', 0x8400_0050, [], 0x1_0000n],
     ['TRNG_FEATURES(RND64)', 0x8400_0051, [0xc400_0053n], 0n],
     ['TRNG_FEATURES(something else)', 0x8400_0051, [0x8400_0054n], NOT_SUPPORTED],
     ['TRNG 0x84000054', 0x8400_0054, [], NOT_SUPPORTED],
-    ['KVM FEATURES: itself alone', 0x8600_0000, [], 1n],
-    ['KVM PTP as SMC64 does not exist (ARM-5)', 0xc600_0001, [], NOT_SUPPORTED],
     ['SMCCC call count of owner 6', 0x8600_ff00, [], NOT_SUPPORTED],
     ['an id of nobody', 0x1234_5678, [], NOT_SUPPORTED],
   ])('%s', (_, id, args, x0) => {

@@ -2,7 +2,7 @@ import type { Hypercall } from '../../../bus/hypercall.ts';
 import { createGuestMemory } from '../../../memory/guest-memory.ts';
 import type { PlugListener } from '../../../memory/pin-types.ts';
 import type { Gpa, GuestMemory, MemorySlots, Region } from '../../../memory/types.ts';
-import type { DrivenClock, VirtualClock } from '../../../time/types.ts';
+import type { CounterPair, DrivenClock, VirtualClock } from '../../../time/types.ts';
 import { VmError } from '../../../util/errors.ts';
 import type { CpuInterface, Engine, ExitSink, HostMemory, Vcpu, VcpuBoot } from '../../engine.ts';
 import * as L from './core/layout.ts';
@@ -280,6 +280,25 @@ export class A64Engine implements Engine, PlugListener {
     return this.#core.view.getBigUint64(this.#state(cpu, offset), true);
   }
 
+  /**
+   * Wall-clock time and the counter that all vCPUs share, of one moment during the call: what a vCPU has read before is not
+   * greater, and what one will read is not less (specification of ptp, ARM-7 and EMU-A2).
+   */
+  counterPair(): CounterPair {
+    if (this.#virtual !== undefined) this.#advance();
+    const { wallNs, ns, errorNs } = this.clock.pair();
+    const ticks = this.#virtual === undefined ? BigInt(this.#counterAt(ns)) : this.#core.exports.readCounter();
+    const physical = BigInt.asUintN(64, ticks);
+    // The counter came to this value up to a tick before that moment, and its guest computes with whole ticks.
+    const sinceTick = ns - (Number(physical) * 1e9) / this.counterHz;
+    return {
+      wallNs: wallNs - BigInt(Math.round(sinceTick)),
+      physical,
+      virtual: BigInt.asUintN(64, physical - this.#core.view.getBigUint64(L.CNTVOFF, true)),
+      errorNs,
+    };
+  }
+
   #registers(cpu: number): Record<string, bigint> {
     this.#core.exports.switchTo(cpu);
     return readRegisters(this.#core);
@@ -378,6 +397,13 @@ export class A64Engine implements Engine, PlugListener {
     return first === NEVER ? Number.POSITIVE_INFINITY : Math.ceil((Number(first) * 1e9) / this.counterHz);
   }
 
+  /** The physical counter at a time of the host's clock that is not before the last one; never backwards, whatever that clock does. */
+  #counterAt(ns: number): number {
+    const ticks = Math.floor((ns * this.counterHz) / 1e9);
+    if (ticks > this.#lastTicks) this.#lastTicks = ticks;
+    return this.#lastTicks;
+  }
+
   /** Virtual clock: brings the devices' clock up to the counter. */
   #advance(): void {
     this.#virtual?.advanceTo((Number(this.#core.exports.readCounter()) * 1e9) / this.counterHz);
@@ -403,12 +429,7 @@ export class A64Engine implements Engine, PlugListener {
       }
     };
     return {
-      counter: () => {
-        // Never backwards, whatever the host's clock does.
-        const ticks = Math.floor((this.clock.nowNs() * this.counterHz) / 1e9);
-        if (ticks > this.#lastTicks) this.#lastTicks = ticks;
-        return this.#lastTicks;
-      },
+      counter: () => this.#counterAt(this.clock.nowNs()),
       iccRead: (cpu: number, key: number) => {
         const v = wiring().interrupts.readRegister(cpu, key);
         if (v === undefined) return 0;
@@ -436,6 +457,7 @@ export class A64Engine implements Engine, PlugListener {
       },
       firstWrite: (page: number) => this.writeTracker.firstWrite(page),
       hypercall: (cpu: number, imm: number) => {
+        if (this.#virtual !== undefined) this.#advance();
         const { view } = this.#core;
         // SMCCC 1.1, 2.5.3: other immediates than 0 are reserved; an unknown call answers for them.
         const call: Hypercall = {
