@@ -154,6 +154,27 @@ describe.skipIf(reason !== undefined)('x86-pc on KVM', () => {
     expect(exit.error).toBeUndefined();
   });
 
+  it('has the page of the VM clock, which a guest cannot write: a pause changes its marker', async () => {
+    // Reads magic, then version, counter_id and time_type, then half of disruption_marker, and writes where that is.
+    const page = 'mov ebx, [0xfeff0000]; mov ecx, [0xfeff0008]; mov esi, [0xfeff0010]';
+    const { exit } = await run(`3: ${page}; mov dword ptr [0xfeff0010], 0; jmp 3b`, {}, async vm => {
+      const low = async () => (await vm.vcpus[0]!.registers()).rsi ?? 0n;
+      const changed = async (from: bigint) => {
+        const until = Date.now() + LIMIT;
+        while ((await low()) === from && Date.now() < until);
+        return await low();
+      };
+      const before = await changed(0n);
+      await vm.pause();
+      await vm.resume();
+      expect(await changed(before)).toBe(BigInt.asUintN(32, before + 1n));
+      // 'VCLK'; version 1 and no counter: the guest's TSC is KVM's.
+      expect(await vm.vcpus[0]!.registers()).toMatchObject({ rbx: 0x4b4c_4356n, rcx: 0x00ff_0001n });
+      await vm.stop();
+    });
+    expect(exit.error).toBeUndefined();
+  });
+
   it('memory that has no place is refused, and leaves no file open', async () => {
     const before = readdirSync('/proc/self/fd').length;
     const refused = (options: Partial<VmOptions>) =>
