@@ -1,11 +1,12 @@
 /*
  * Reads a PTP clock against the guest's own, many times over (PTP_SYS_OFFSET_PRECISE), and prints one line about it:
  *
- *   reads 10000 einval 0 other 0 errno 0 monotonic yes median 83 p99 410
+ *   reads 10000 einval 0 other 0 errno 0 monotonic yes median 83 p99 410 jitter 352
  *
  * How many calls there were, how many of them failed with EINVAL and with another error (`errno` is the last of those), whether the
- * device's time ever went back, and median and 99th percentile of |device - sys_realtime| in ns over the calls that succeeded (-1:
- * none did). It exits with 1 when it cannot open the device; calls that fail are only counted.
+ * device's time ever went back; over the calls that succeeded, median and 99th percentile of |device - sys_realtime| in ns, and the
+ * 99th percentile of how far that difference is from its own median: what is left when the guest's clock is set (-1: none succeeded).
+ * It exits with 1 when it cannot open the device; calls that fail are only counted.
  *
  *   ptp-reads [COUNT [DEVICE]]     10000 times /dev/ptp0, without pauses
  *
@@ -47,7 +48,7 @@ __asm__(".globl _start\n_start: mov x0, sp\n bl start\n");
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call start\n");
 #endif
 
-static long long offsets[MAX];
+static long long offsets[MAX], distances[MAX];
 static char line[256];
 static int length;
 
@@ -84,6 +85,14 @@ static void sort(long long *a, int n)
 				a[at] = a[at - gap];
 			a[at] = v;
 		}
+}
+
+/* Sorts how far the offsets are from a value, into `distances`. */
+static void measure(long long from, int n)
+{
+	for (int i = 0; i < n; i++)
+		distances[i] = offsets[i] < from ? from - offsets[i] : offsets[i] - from;
+	sort(distances, n);
 }
 
 static long long ns(const struct ptp_clock_time *t)
@@ -124,22 +133,24 @@ __attribute__((used, noreturn)) void start(long *stack)
 			error = -result;
 		} else {
 			long long d = ns(&t.device);
-			long long offset = d - ns(&t.sys_realtime);
 			if (d < last)
 				monotonic = 0;
 			last = d;
-			offsets[good++] = offset < 0 ? -offset : offset;
+			offsets[good++] = d - ns(&t.sys_realtime);
 		}
 	}
-	sort(offsets, good);
 
 	number("reads ", count);
 	number(" einval ", einval);
 	number(" other ", other);
 	number(" errno ", error);
 	text(monotonic ? " monotonic yes" : " monotonic no");
-	number(" median ", good ? offsets[good / 2] : -1);
-	number(" p99 ", good ? offsets[good * 99LL / 100] : -1);
+	measure(0, good);
+	number(" median ", good ? distances[good / 2] : -1);
+	number(" p99 ", good ? distances[good * 99LL / 100] : -1);
+	sort(offsets, good);
+	measure(offsets[good / 2], good);
+	number(" jitter ", good ? distances[good * 99LL / 100] : -1);
 	text("\n");
 	call(__NR_write, 1, (long)line, length);
 	for (;;)

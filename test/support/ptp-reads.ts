@@ -24,6 +24,8 @@ export interface PtpReads {
   /** Of |device - guest's CLOCK_REALTIME|, ns; -1 when no call succeeded. */
   readonly median: number;
   readonly p99: number;
+  /** 99th percentile of that difference's distance from its median, ns: it does not depend on how the guest's clock is set. */
+  readonly jitter: number;
 }
 
 /** The program of ptp-reads.c, a static ELF file of about 2 KiB; or why there is no compiler for it. */
@@ -54,7 +56,10 @@ export async function readPtp(guest: Guest, count = 10_000, device = '/dev/ptp0'
 
 /** What the line that the program prints says. */
 export function parsePtpReads(text: string): PtpReads {
-  const m = /reads (\d+) einval (\d+) other (\d+) errno (\d+) monotonic (yes|no) median (-?\d+) p99 (-?\d+)/.exec(text);
+  const m =
+    /reads (\d+) einval (\d+) other (\d+) errno (\d+) monotonic (yes|no) median (-?\d+) p99 (-?\d+) jitter (-?\d+)/.exec(
+      text,
+    );
   if (m === null) throw new Error(`not a line of ptp-reads: ${text}`);
   const n = (i: number) => Number(m[i]);
   return {
@@ -65,5 +70,6 @@ export function parsePtpReads(text: string): PtpReads {
     monotonic: m[5] === 'yes',
     median: n(6),
     p99: n(7),
+    jitter: n(8),
   };
 }
