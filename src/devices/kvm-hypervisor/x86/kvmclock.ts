@@ -161,12 +161,14 @@ export class Kvmclock {
     // The last word: tsc_shift, flags, and two bytes of padding.
     const stopped = (page.u32(F.tsc_shift) >>> 8) & PVCLOCK_GUEST_STOPPED;
     const stable = this.#tsc.synchronized ? PVCLOCK_TSC_STABLE_BIT : 0;
+    const last = (this.#scale.shift & 0xff) | ((flags | stopped | stable) << 8);
+    const timestamp = this.#tsc.at(cpu, this.#reference.ns);
     update(page, () => {
       page.setU32(F.pad0, 0);
-      page.setU64(F.tsc_timestamp, this.#tsc.at(cpu, this.#reference.ns));
+      page.setU64(F.tsc_timestamp, timestamp);
       page.setU64(F.system_time, this.#reference.systemTime);
       page.setU32(F.tsc_to_system_mul, this.#scale.mul);
-      page.setU32(F.tsc_shift, (this.#scale.shift & 0xff) | ((flags | stopped | stable) << 8));
+      page.setU32(F.tsc_shift, last);
     });
   }
 
