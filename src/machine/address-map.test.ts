@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ARM_VIRT, checkMemoryEnd, hotplugRange } from './address-map.ts';
+import { type AddressRange, ARM_VIRT, checkMemoryEnd, hotplugRange, X86_PC } from './address-map.ts';
 
 const MIB = 2 ** 20;
 
@@ -21,4 +21,14 @@ it('memory that would reach what is behind it is refused', () => {
     'memory would end at 0x100001000, and has room up to 0x100000000',
   );
   expect(() => checkMemoryEnd([undefined, { base: limit, size: 1 }], limit)).toThrow('memory would end');
+});
+
+it.each([
+  ['arm-virt', Object.values<AddressRange>(ARM_VIRT)],
+  ['x86-pc', Object.values<number | AddressRange>(X86_PC).filter((r): r is AddressRange => typeof r === 'object')],
+] as const)('no two ranges of %s overlap', (_name, ranges) => {
+  const sorted = [...ranges].sort((a, b) => a.base - b.base);
+  for (const [i, { base, size }] of sorted.entries()) {
+    expect(base + size).toBeLessThanOrEqual(sorted[i + 1]?.base ?? 2 ** 52);
+  }
 });

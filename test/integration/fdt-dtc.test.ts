@@ -83,6 +83,9 @@ describe.skipIf(missing)('the device tree writer and dtc', () => {
       const r = dtc(['-I', 'dtb', '-O', 'dts'], blob);
       expect(r.stderr).toBe('');
       expect(String(r.stdout)).toContain('pcie@4010000000');
+      expect(String(r.stdout)).toMatch(
+        /ptp@90f0000 {\s*compatible = "amazon,vmclock";\s*reg = <0x00 0x90f0000 0x00 0x1000>;\s*};/,
+      );
     }
   });
 
