@@ -1,11 +1,13 @@
 // The addon's entry. Of KVM and VFIO it knows KVM_RUN only: all else are requests and structures that TypeScript composes.
 #include <napi.h>
 
+#include "clock.h"
 #include "fd.h"
 #include "vcpu.h"
 #include "watch.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  tsvisor::ExportClock(env, exports);
   tsvisor::ExportFd(env, exports);
   tsvisor::ExportWatch(env, exports);
   tsvisor::ExportVcpu(env, exports);

@@ -3,6 +3,7 @@
   'variables': {
     'tsvisor_sources': [
       'native/addon.cc',
+      'native/clock.cc',
       'native/fd.cc',
       'native/vcpu.cc',
       'native/vcpu_inline.cc',

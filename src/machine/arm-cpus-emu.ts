@@ -20,6 +20,7 @@ import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './addr
 import type { ArmCpus } from './arm-cpus.ts';
 import type { BoardContext } from './board.ts';
 import type { PtpInfo } from './clock-info.ts';
+import { createHostTime } from './host-time.ts';
 
 /** The guest's system counter: 62.5 MHz, 16 ns a tick, as on QEMU's board. */
 const COUNTER_HZ = 62_500_000;
@@ -54,7 +55,7 @@ export class EmulatedArmCpus implements ArmCpus {
       clock:
         config.clock === 'virtual'
           ? { kind: 'virtual', clock: createVirtualClock({ startWall: VIRTUAL_EPOCH }) }
-          : { kind: 'host', clock: createHostClock(undefined, config.startNs) },
+          : { kind: 'host', clock: createHostClock(createHostTime(), config.startNs) },
     });
     this.interrupts = config.gic === 3 ? this.#gicV3() : this.#gicV2();
     this.ptp =

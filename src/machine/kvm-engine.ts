@@ -6,6 +6,7 @@ import { KvmSystem } from '../engines/kvm/system.ts';
 import { KvmVm } from '../engines/kvm/vm.ts';
 import { createHostClock } from '../time/host-clock.ts';
 import type { AddressRange } from './address-map.ts';
+import { createHostTime } from './host-time.ts';
 
 /**
  * A KVM engine for a board: RAM at `ram`, and memory that is plugged later at `hotplug`.
@@ -28,7 +29,7 @@ export function createKvmEngine(
     ram: regions,
     hotplug: plugged,
     hostMemory: hostMemory(),
-    clock: createHostClock(undefined, startNs),
+    clock: createHostClock(createHostTime(), startNs),
     counterHz: addon.counterHz(),
   });
 }

@@ -1,3 +1,4 @@
+import { estimatedTime } from './estimator.ts';
 import { TimerQueue } from './timer-queue.ts';
 import type { DrivenClock } from './types.ts';
 import { toWall } from './wall.ts';
@@ -21,23 +22,8 @@ export interface HostTime {
   pair(): HostPair;
 }
 
-/**
- * `performance.now()` is the cheapest monotonic clock of Node (some 30 ns a call against 100 ns for
- * `process.hrtime.bigint()`) and fine enough in a double. `Date.now()` follows the host when its clock is set, which
- * `performance.timeOrigin` does not, but has steps of a millisecond.
- */
-const nodeTime: HostTime = {
-  source: 'estimated',
-  monotonicNs: () => performance.now() * 1e6,
-  pair: () => ({
-    wallNs: BigInt(Date.now()) * 1_000_000n + 500_000n,
-    monotonicNs: performance.now() * 1e6,
-    errorNs: 500_000,
-  }),
-};
-
 /** The clock of a machine that runs in the host's time; it is at `startNs` now. */
-export function createHostClock(host: HostTime = nodeTime, startNs = 0): DrivenClock {
+export function createHostClock(host: HostTime = estimatedTime(), startNs = 0): DrivenClock {
   const timers = new TimerQueue();
   let start = host.monotonicNs() - startNs;
   let held: number | undefined;

@@ -21,7 +21,7 @@ declare const runner: unique symbol;
 /** The vCPUs of one VM, and the loop that runs them (native/vcpu.h). */
 export type VcpuRunner = { readonly [runner]: never };
 
-/** The addon's functions as they are (native/fd.cc, native/watch.cc, native/vcpu.cc). Use them through host.ts, which names the errors. */
+/** The addon's functions as they are (native/fd.cc, native/clock.cc, native/watch.cc, native/vcpu.cc). Use them through host.ts, which names the errors. */
 export interface Addon {
   /** The version of tsvisor that it was built from, and the version of Node-API that it needs. */
   readonly version: string;
@@ -39,6 +39,12 @@ export interface Addon {
   pageSize(): number;
   /** Ticks per second of the system counter that guests of KVM share (arm64's CNTFRQ_EL0); 0 on other architectures. */
   counterHz(): number;
+  /**
+   * Reads CLOCK_REALTIME between two readings of CLOCK_MONOTONIC, some times over, and stores the narrowest of them in `into`, ns:
+   * [0] CLOCK_MONOTONIC (the clock of process.hrtime()) in the middle, [1] CLOCK_REALTIME, [2] how long the three readings took.
+   * `into` has three elements or more. Allocates nothing.
+   */
+  clockPair(into: BigInt64Array): void;
   addressOf(view: ArrayBufferView): HostAddress;
   storeAddress(into: ArrayBufferView, offset: number, address: HostAddress): void;
   releaseAddress(address: HostAddress): void;

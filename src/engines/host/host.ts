@@ -26,6 +26,7 @@ export function host(): Addon {
     madvise: (view, offset, length, advice) => named(() => addon.madvise(view, offset, length, advice), advice),
     pageSize: () => named(() => addon.pageSize()),
     counterHz: () => named(() => addon.counterHz()),
+    clockPair: into => named(() => addon.clockPair(into)),
     addressOf: view => named(() => addon.addressOf(view)),
     storeAddress: (into, offset, address) => named(() => addon.storeAddress(into, offset, address)),
     releaseAddress: address => named(() => addon.releaseAddress(address)),

@@ -142,6 +142,11 @@ export class FakeHost implements KvmHost {
     return this.arch === 'aarch64' ? 62_500_000 : 0;
   }
 
+  /** Both clocks stand at 1 s. */
+  clockPair(into: BigInt64Array): void {
+    into.set([1_000_000_000n, 1_000_000_000n, 0n]);
+  }
+
   addressOf(view: ArrayBufferView): HostAddress {
     return this.addresses.of(view);
   }
