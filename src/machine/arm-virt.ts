@@ -80,6 +80,7 @@ export class ArmVirt implements Board {
       slots: this.engine.slots,
       entropy: context.entropy(`vmclock ${seed ?? 0}`),
       counter: read && { id: COUNTER_ARM_VCNT, hz: this.engine.counterHz, read, exact: clock === 'virtual' },
+      hostTime: clock === 'host',
     });
     const { pciEcam, pciIo, pciMem32, pciMem64 } = ARM_VIRT;
     const access = config.pciHost ?? 'ecam';

@@ -30,7 +30,14 @@ function slotsOf(pool: number) {
 /** The VM clock of a machine with `seed`. */
 function place(slots: MemorySlots, seed?: string) {
   const bus = createAddressBus();
-  const device = placeVmClock({ base: BASE, bus, slots, entropy: createEntropy(seed), counter: undefined });
+  const device = placeVmClock({
+    base: BASE,
+    bus,
+    slots,
+    entropy: createEntropy(seed),
+    counter: undefined,
+    hostTime: true,
+  });
   return { bus, device };
 }
 

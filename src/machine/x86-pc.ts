@@ -141,6 +141,7 @@ export class X86Pc implements Board {
       entropy: context.entropy(`vmclock ${config.seed ?? 0}`),
       // The guest's time-stamp counter is KVM's.
       counter: undefined,
+      hostTime: config.clock === 'host',
     });
   }
 

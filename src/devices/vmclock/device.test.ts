@@ -10,6 +10,7 @@ const EPOCH = 1_700_000_000_000_000_000n;
 function clockOf(options: { exact?: boolean; counter?: undefined; disruptionMarker?: bigint } = {}) {
   const page = new Uint8Array(4096);
   const now = { wallNs: EPOCH, counter: 1000n, errorNs: 250 };
+  const sleep = { ns: -123e9 };
   let reads = 0;
   const read = (): CounterReading => {
     reads++;
@@ -22,9 +23,10 @@ function clockOf(options: { exact?: boolean; counter?: undefined; disruptionMark
     counter,
     disruptionMarker: options.disruptionMarker ?? 40n,
     vmGenerationCounter: 70n,
+    hostSleepNs: () => sleep.ns,
   };
   const device = new VmClock(made);
-  return { device, page, now, reads: () => reads, fields: () => readVmClock(page) };
+  return { device, page, now, sleep, reads: () => reads, fields: () => readVmClock(page) };
 }
 
 describe('a VM clock', () => {
@@ -94,6 +96,26 @@ describe('a VM clock', () => {
     expect(fields()).toMatchObject({ disruptionMarker: 41n, vmGenerationCounter: 70n, seqCount: seqCount + 2 });
     expect(guestTime(page, now.counter)).toBe(now.wallNs);
   });
+
+  it.each([{}, { counter: undefined }])(
+    'of a host that has been suspended: another marker when the guest runs again',
+    o => {
+      const { device, now, sleep, fields } = clockOf(o);
+      device.refresh(0);
+      // What is read of a host that never sleeps is not quite steady.
+      for (const [s, ns] of [20e6, -30e6, 100e6].entries()) {
+        sleep.ns = -123e9 + ns;
+        device.refresh((s + 1) * 1e9);
+      }
+      expect(fields()).toMatchObject({ disruptionMarker: 40n });
+      sleep.ns += 600e9;
+      now.wallNs += 600_000_000_000n;
+      device.refresh(4e9);
+      expect(fields()).toMatchObject({ disruptionMarker: 41n, vmGenerationCounter: 70n });
+      device.refresh(5e9);
+      expect(fields()).toMatchObject({ disruptionMarker: 41n });
+    },
+  );
 
   it('with the virtual clock is not disrupted by a pause, which does not exist for it', () => {
     const { device, fields } = clockOf({ exact: true });

@@ -34,6 +34,8 @@ export interface VmClockOptions {
   mapPage?(): Disposable | undefined;
   /** undefined: nobody here can read the guest's counter, and the page tells of disruptions only. */
   readonly counter?: VmClockCounter | undefined;
+  /** How long the host has been suspended, ns, beside a constant: counters stand then. undefined: that cannot happen here. */
+  hostSleepNs?(): number;
   /** What disruption_marker and vm_generation_counter start at: any 64-bit values. */
   readonly disruptionMarker: bigint;
   readonly vmGenerationCounter: bigint;
@@ -51,6 +53,8 @@ export interface VmClockState {
  * slews as it does CLOCK_REALTIME, so what a guest computes stays right in between; a clock that was set shows after that time.
  */
 const REFRESH_NS = 1e9;
+/** A sleep of the host that counts, ns; what is read of it is off by some 10 ms, more on a host with much to do. */
+const SLEEP_NS = 0.5e9;
 
 /**
  * The VM clock (UAPI.13 VMClock; Linux's drivers/ptp/ptp_vmclock.c): a page that guests read without an exit, with the relation of
@@ -69,6 +73,8 @@ export class VmClock implements BusDevice {
   #vmGenerationCounter: bigint;
   /** When the page is out of date, on the machine's clock. */
   #dueNs = 0;
+  /** What the host had slept at the first refresh, and then at the last disruption by that. */
+  #sleptNs: number | undefined;
 
   constructor(options: VmClockOptions) {
     this.#options = options;
@@ -82,12 +88,13 @@ export class VmClock implements BusDevice {
     options.mapPage?.();
   }
 
-  /** Call before the guest runs, with the machine's clock in ns: brings the pair up to date when it is old. */
+  /** Call before the guest runs, with the machine's clock in ns: brings the page up to date when it is old. */
   refresh(nowNs: number): void {
+    if (nowNs < this.#dueNs) return;
     const { counter } = this.#options;
-    if (counter === undefined || nowNs < this.#dueNs) return;
-    this.#publish(counter);
-    this.#dueNs = counter.exact ? Number.POSITIVE_INFINITY : nowNs + REFRESH_NS;
+    this.#dueNs = counter?.exact ? Number.POSITIVE_INFINITY : nowNs + REFRESH_NS;
+    if (this.#hostHasSlept()) this.#disrupt();
+    else if (counter !== undefined) this.#publish(counter);
   }
 
   /** A reset of the machine may set its counter. */
@@ -135,6 +142,15 @@ export class VmClock implements BusDevice {
   write(): void {}
 
   write64(): void {}
+
+  #hostHasSlept(): boolean {
+    const slept = this.#options.hostSleepNs?.();
+    if (slept === undefined) return false;
+    this.#sleptNs ??= slept;
+    if (slept - this.#sleptNs < SLEEP_NS) return false;
+    this.#sleptNs = slept;
+    return true;
+  }
 
   #disrupt(): void {
     this.#disruptionMarker = BigInt.asUintN(64, this.#disruptionMarker + 1n);
