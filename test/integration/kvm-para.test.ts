@@ -7,7 +7,7 @@ import {
   KVM_CLOCK_PAIRING as PAIRING,
 } from '../../src/devices/kvm-hypervisor/x86/clock-pairing.ts';
 import { MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_WALL_CLOCK_NEW } from '../../src/devices/kvm-hypervisor/x86/kvmclock.ts';
-import { KVM_CPUID_FEATURES, KVM_CPUID_SIGNATURE, KVM_LEAVES } from '../../src/engines/x86-cpuid.ts';
+import { KVM_CPUID_FEATURES, KVM_CPUID_SIGNATURE, KVM_LEAVES } from '../../src/engines/x86/cpuid.ts';
 
 const offset = (field: string) => `__builtin_offsetof(struct kvm_clock_pairing, ${field})`;
 const [signature, features] = KVM_LEAVES as [(typeof KVM_LEAVES)[0], (typeof KVM_LEAVES)[0]];

@@ -1,4 +1,4 @@
-import { type CpuidLeaf, HYPERVISOR_PRESENT, withTscPolicy } from '../../x86-cpuid.ts';
+import { type CpuidLeaf, HYPERVISOR_PRESENT, withTscPolicy } from '../../x86/cpuid.ts';
 import {
   kvm_cpuid_entry2 as E,
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type CpuidLeaf, withKvmLeaves } from './x86-cpuid.ts';
+import { type CpuidLeaf, withKvmLeaves } from './cpuid.ts';
 
 const leaf = (n: number, r: Partial<CpuidLeaf> = {}): CpuidLeaf => {
   return { leaf: n, index: undefined, eax: 0, ebx: 0, ecx: 0, edx: 0, ...r };
