@@ -14,7 +14,7 @@ const MS = 1e6;
 /** How long an edge of the wall clock is good, ns: a small step of the host's clock is noticed within that time. */
 const EDGE_AGE = 250 * MS;
 /** Bounds as narrow as this need no further edge, ns on either side. An edge that nobody interrupts gives some 100. */
-const GOOD = 5000;
+const GOOD = 2000;
 /** Edges that are waited for in one call at most. */
 const EDGES = 4;
 /** Longest wait for an edge, ns; by then a clock of 1 ms steps has come to one, or is not running. */
@@ -53,15 +53,16 @@ const nodeClocks: CoarseClocks = { monotonicNs: performanceNs, wallMs: () => Dat
 class Estimator {
   readonly #clocks: CoarseClocks;
   readonly #maxDrift: number;
-  /** Realtime is this and the offset and the monotonic clock: a difference from now fits a double to the ns, one from 1970 does not. */
+  /** Where all began (anew), by each clock. Of differences from there a double holds parts of a ns, of those from 1970 it does not. */
   #epochMs = 0;
-  /** Of the offset, as of #now. */
+  #epochNow = 0;
+  /** Of what realtime has gone more since then than the monotonic clock, ns; as of #now. */
   #bounds = new Bounds();
   /** The last reading of each clock. */
   #now = 0;
   #ms = 0;
   #edgeAt = Number.NEGATIVE_INFINITY;
-  /** The estimate of the offset at #followedAt; NaN: there is none, or a step has made it void. */
+  /** The estimate of the same at #followedAt; NaN: there is none, or a step has made it void. */
   #offset = Number.NaN;
   #followedAt = 0;
 
@@ -77,7 +78,7 @@ class Estimator {
     if (this.#now - this.#edgeAt > EDGE_AGE) this.#seekEdges();
     this.#follow();
     return {
-      wallNs: BigInt(this.#epochMs) * 1_000_000n + BigInt(Math.floor(this.#now + this.#offset)),
+      wallNs: BigInt(this.#epochMs) * 1_000_000n + BigInt(Math.floor(this.#now - this.#epochNow + this.#offset)),
       monotonicNs: this.#now,
       // And 1 ns for what was rounded.
       errorNs: Math.max(this.#bounds.high - this.#offset, this.#offset - this.#bounds.low) + 1,
@@ -89,16 +90,19 @@ class Estimator {
     const ms = this.#clocks.wallMs();
     const after = this.#clocks.monotonicNs();
     const wall = (ms - this.#epochMs) * MS;
+    const low = wall - (after - this.#epochNow);
+    const high = wall + MS - (before - this.#epochNow);
     this.#bounds.widen((after - this.#now) * this.#maxDrift);
-    if (!this.#bounds.narrow(wall - after, wall + MS - before)) this.#startAnew(ms, before, after);
+    if (!this.#bounds.narrow(low, high)) this.#startAnew(ms, before, after);
     this.#ms = ms;
     this.#now = after;
   }
 
   #startAnew(ms: number, before: number, after: number): void {
     this.#epochMs = ms;
+    this.#epochNow = after;
     this.#bounds = new Bounds();
-    this.#bounds.narrow(-after, MS - before);
+    this.#bounds.narrow(0, MS + after - before);
     this.#ms = ms;
     this.#now = after;
     this.#edgeAt = Number.NEGATIVE_INFINITY;
