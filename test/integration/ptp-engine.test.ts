@@ -79,10 +79,12 @@ interface RunOptions {
   readonly code: string;
   /** CNTVOFF_EL2. */
   readonly offset?: bigint;
+  /** Called in each hypercall. */
+  readonly onCall?: (engine: A64Engine) => void;
 }
 
 /** Runs vCPUs from the start of `code` to the last write of each. */
-function run({ clock, cpus, code, offset = 0n }: RunOptions): A64Engine {
+function run({ clock, cpus, code, offset = 0n, onCall }: RunOptions): A64Engine {
   const engine = new A64Engine({
     cpus,
     ramBase: RAM,
@@ -105,7 +107,10 @@ function run({ clock, cpus, code, offset = 0n }: RunOptions): A64Engine {
       },
       portIn: () => 0,
       portOut: nothing,
-      hypercall: call => bus.handle(call),
+      hypercall: call => {
+        bus.handle(call);
+        onCall?.(engine);
+      },
       system: nothing,
       failed: (_, why) => expect.fail(why),
     },
@@ -274,7 +279,13 @@ describe('the pair is of one moment', () => {
     it(`ARM-1, ARM-7: with the virtual clock two runs are the same, and the pair is exact: ${cpus} vCPU${cpus > 1 ? 's' : ''}`, () => {
       const once = () => {
         const clock = createVirtualClock({ startWall: EPOCH });
-        const engine = run({ clock: { kind: 'virtual', clock }, cpus, code: READER(CALLS) });
+        const engine = run({
+          clock: { kind: 'virtual', clock },
+          cpus,
+          code: READER(CALLS),
+          // The devices' clock has come to the moment of the call, too.
+          onCall: e => expect(BigInt(clock.nowNs())).toBe(e.counterPair().physical * TICK),
+        });
         return engine.vcpus.map(({ id }) => calls(engine, id, CALLS));
       };
       const first = once();

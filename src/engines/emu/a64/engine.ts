@@ -285,7 +285,6 @@ export class A64Engine implements Engine, PlugListener {
    * greater, and what one will read is not less (specification of ptp, ARM-7 and EMU-A2).
    */
   counterPair(): CounterPair {
-    if (this.#virtual !== undefined) this.#advance();
     const { wallNs, ns, errorNs } = this.clock.pair();
     const ticks = this.#virtual === undefined ? BigInt(this.#counterAt(ns)) : this.#core.exports.readCounter();
     const physical = BigInt.asUintN(64, ticks);
