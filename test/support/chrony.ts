@@ -50,7 +50,7 @@ mount -t tmpfs run run && mount -o bind /dev dev && mount -t proc proc proc
 mkdir -p run/log && mkdir -m 750 run/chrony
 cat >run/chrony.conf <<'end'
 ${configuration}
-makestep 0.1 3
+makestep 0.1 -1
 logdir /run/log
 log refclocks tracking
 cmdport 0
