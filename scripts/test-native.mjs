@@ -28,6 +28,7 @@ const TASKS = [
   ['pauses', { times: 1000 }],
   ['churn', { times: 40 }],
   ['loads', { times: loads }],
+  ['clocks', {}],
 ];
 
 const say = (/** @type {string} */ line) => process.stdout.write(`${line}\n`);

@@ -285,7 +285,39 @@ async function failing(addon: Addon, { threads = false }): Promise<TaskResult> {
   return { first, errno, state, rested, parked, second: await next() };
 }
 
-export const TASKS = { storm, pauses, churn, spin, leave, loads, stuckThread, stuckInline, hang, failing };
+/** Both clocks, from many threads, into memory of each kind. */
+async function clocks(_: Addon, { times = 20_000, threads = 3 }, addonPath: string): Promise<TaskResult> {
+  const workers = Array.from({ length: threads }, () => {
+    const data = { addonPath, task: 'readClocks', options: { times } };
+    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data });
+    return new Promise<void>((resolve, reject) => worker.once('error', reject).once('exit', () => resolve()));
+  });
+  await Promise.all(workers);
+  return { read: threads * times };
+}
+
+async function readClocks(addon: Addon, { times = 1 }): Promise<TaskResult> {
+  const shared = new BigInt64Array(new SharedArrayBuffer(32), 8);
+  const into = [new BigInt64Array(3), shared];
+  for (let i = 0; i < times; i++) addon.clockPair(into[i % 2]!);
+  if (into.some(pair => pair[0]! <= 0n || pair[1]! <= 0n || pair[2]! < 0n)) throw new Error('a clock is negative');
+  return {};
+}
+
+export const TASKS = {
+  storm,
+  pauses,
+  churn,
+  spin,
+  leave,
+  loads,
+  stuckThread,
+  stuckInline,
+  hang,
+  failing,
+  clocks,
+  readClocks,
+};
 
 async function main(addonPath: string, task: string, options: object): Promise<void> {
   const addon = createRequire(import.meta.url)(addonPath) as Addon;
