@@ -91,7 +91,8 @@ class Estimator {
     const after = this.#clocks.monotonicNs();
     const wall = (ms - this.#epochMs) * MS;
     const low = wall - (after - this.#epochNow);
-    const high = wall + MS - (before - this.#epochNow);
+    // The clock may have been read right after `before`, and drifted since.
+    const high = wall + MS - (before - this.#epochNow) + (after - before) * this.#maxDrift;
     this.#bounds.widen((after - this.#now) * this.#maxDrift);
     if (!this.#bounds.narrow(low, high)) this.#startAnew(ms, before, after);
     this.#ms = ms;
@@ -102,7 +103,7 @@ class Estimator {
     this.#epochMs = ms;
     this.#epochNow = after;
     this.#bounds = new Bounds();
-    this.#bounds.narrow(0, MS + after - before);
+    this.#bounds.narrow(0, MS + (after - before) * (1 + this.#maxDrift));
     this.#ms = ms;
     this.#now = after;
     this.#edgeAt = Number.NEGATIVE_INFINITY;
