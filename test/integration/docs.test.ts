@@ -27,8 +27,12 @@ test('docs/cli.md lists every flag and every verb', () => {
   for (const name of OPTION_NAMES) {
     const { short, kind } = OPTIONS[name];
     const long = name.replace(/[A-Z]/g, c => `-${c.toLowerCase()}`);
-    const flag = `${short === undefined ? '' : `\`-${short}\`, `}\`--${long}${kind === 'flag' ? '' : ' [A-Z]+'}\``;
-    expect(cli).toMatch(new RegExp(`^\\| ${flag} \\| \`${name}\` \\|`, 'm'));
+    const flag =
+      kind === 'off'
+        ? `\`--no-${long}\``
+        : `${short === undefined ? '' : `\`-${short}\`, `}\`--${long}${kind === 'flag' ? '' : ' [A-Z]+'}\``;
+    const option = kind === 'off' ? `${name}: false` : name;
+    expect(cli).toMatch(new RegExp(`^\\| ${flag} \\| \`${option}\` \\|`, 'm'));
   }
   for (const topic of TRACE_TOPICS) expect(cli).toContain(`\`${topic}\``);
   const verbs = [...read('src/cli/cli.ts').matchAll(/\.command\('(\w+)'\)/g)].map(m => m[1]!);
