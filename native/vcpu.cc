@@ -22,6 +22,9 @@
 namespace tsvisor {
 namespace {
 
+/** KVM_DIRTY_LOG_PAGE_OFFSET of both architectures; headers before Linux 6.2 say 0 on arm64. */
+constexpr off_t kRingPage = 64;
+
 [[noreturn]] void Throw(const char* call) { throw std::system_error(errno, std::generic_category(), call); }
 
 }  // namespace
@@ -51,6 +54,16 @@ OwnedFd::OwnedFd(int fd, const char* call) : fd_(fd) {
 }
 
 OwnedFd::~OwnedFd() { ::close(fd_); }
+
+Mapping::Mapping(int fd, size_t size, off_t offset)
+    : size(size),
+      data(size == 0 ? nullptr : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset)) {
+  if (data == MAP_FAILED) Throw("mmap");
+}
+
+Mapping::~Mapping() {
+  if (data != nullptr) ::munmap(data, size);
+}
 
 Event::Event() : OwnedFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd") {}
 
@@ -99,17 +112,14 @@ void Poll(struct pollfd* fds, unsigned count, Ns deadline) {
   }
 }
 
-Vcpu::Vcpu(int number, int fd, size_t mapSize, std::shared_ptr<double[]> counters)
+Vcpu::Vcpu(int number, int fd, size_t mapSize, size_t ringSize, std::shared_ptr<double[]> counters)
     : number(number),
-      mapSize(mapSize),
-      run(static_cast<struct kvm_run*>(::mmap(nullptr, mapSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0))),
+      state(fd, mapSize, 0),
+      ring(fd, ringSize, kRingPage * ::sysconf(_SC_PAGESIZE)),
+      run(static_cast<struct kvm_run*>(state.data)),
       fd_(fd),
       counters_(std::move(counters)),
-      row_(&counters_[static_cast<size_t>(number) * kCells]) {
-  if (run == MAP_FAILED) Throw("mmap");
-}
-
-Vcpu::~Vcpu() { ::munmap(run, mapSize); }
+      row_(&counters_[static_cast<size_t>(number) * kCells]) {}
 
 int Vcpu::Run(Ns& now) {
   Ns before = now;
@@ -187,7 +197,9 @@ struct Holder {
   /** The end of the last run(). */
   Ns deadline = kNever;
   std::shared_ptr<double[]> counters;
+  /** Of each vCPU, what JavaScript sees of its mappings. */
   std::vector<Napi::Reference<Napi::ArrayBuffer>> states;
+  std::vector<Napi::Reference<Napi::ArrayBuffer>> rings;
   Napi::Reference<Napi::Value> rows;
 };
 
@@ -245,7 +257,7 @@ size_t VcpuOfArgument(Info info, const Holder& h) {
   return static_cast<size_t>(NumberOfArgument(info, 1, "vcpu", 0, static_cast<double>(h.count - 1)));
 }
 
-/** runnerCreate(fds, mapSize, threads) => runner */
+/** runnerCreate(fds, mapSize, threads, ringSize?) => runner */
 Napi::Value RunnerCreate(Info info) {
   Napi::Env env = info.Env();
   if (!info[0].IsArray()) throw Napi::TypeError::New(env, "fds must be an array");
@@ -253,6 +265,10 @@ Napi::Value RunnerCreate(Info info) {
   auto mapSize =
       static_cast<size_t>(NumberOfArgument(info, 1, "mapSize", sizeof(struct kvm_run), static_cast<double>(1 << 24)));
   bool threads = info[2].ToBoolean();
+  size_t ringSize = 0;
+  if (!info[3].IsUndefined()) {
+    ringSize = static_cast<size_t>(NumberOfArgument(info, 3, "ringSize", 0, static_cast<double>(1 << 24)));
+  }
   uint32_t count = array.Length();
   if (count < 1 || count > 4096 || (!threads && count != 1)) {
     throw Napi::RangeError::New(env, "fds: one, or with threads up to 4096");
@@ -268,13 +284,14 @@ Napi::Value RunnerCreate(Info info) {
   h->env = env;
   h->count = count;
   h->states.resize(count);
+  h->rings.resize(count);
   h->counters = std::shared_ptr<double[]>(new double[count * kCells]());
   uv_loop_t* loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) throw Napi::Error::New(env, "there is no event loop");
   try {
     std::vector<std::unique_ptr<Vcpu>> vcpus;
     for (uint32_t n = 0; n < count; n++) {
-      vcpus.push_back(std::make_unique<Vcpu>(static_cast<int>(n), fds[n], mapSize, h->counters));
+      vcpus.push_back(std::make_unique<Vcpu>(static_cast<int>(n), fds[n], mapSize, ringSize, h->counters));
     }
     h->runner = threads ? MakeThreadRunner(loop, std::move(vcpus)) : MakeInlineRunner(loop, std::move(vcpus[0]));
   } catch (const std::system_error& e) {
@@ -294,15 +311,28 @@ Napi::Value RunnerCreate(Info info) {
   });
 }
 
-/** runnerState(runner, vcpu) => ArrayBuffer, the same one each time */
+/** A mapping as an ArrayBuffer, the same one each time, which `kept` holds. */
+Napi::Value BufferOf(Napi::Env env, const Mapping& m, Napi::Reference<Napi::ArrayBuffer>& kept) {
+  if (kept.IsEmpty()) {
+    kept = Napi::Persistent(Napi::ArrayBuffer::New(env, m.data, m.size, [](Napi::Env, void*) {}));
+  }
+  return kept.Value();
+}
+
+/** runnerState(runner, vcpu) => ArrayBuffer */
 Napi::Value RunnerState(Info info) {
   Holder& h = HolderOfArgument(info);
   size_t n = VcpuOfArgument(info, h);
-  if (h.states[n].IsEmpty()) {
-    const Vcpu& v = h.runner->At(n);
-    h.states[n] = Napi::Persistent(Napi::ArrayBuffer::New(info.Env(), v.run, v.mapSize, [](Napi::Env, void*) {}));
-  }
-  return h.states[n].Value();
+  return BufferOf(info.Env(), h.runner->At(n).state, h.states[n]);
+}
+
+/** runnerRing(runner, vcpu) => ArrayBuffer */
+Napi::Value RunnerRing(Info info) {
+  Holder& h = HolderOfArgument(info);
+  size_t n = VcpuOfArgument(info, h);
+  const Mapping& ring = h.runner->At(n).ring;
+  if (ring.size == 0) throw Napi::RangeError::New(info.Env(), "the runner was made without dirty rings");
+  return BufferOf(info.Env(), ring, h.rings[n]);
 }
 
 /** runnerCounters(runner) => Float64Array, which outlives the runner */
@@ -402,10 +432,12 @@ Napi::Value RunnerDestroy(Info info) {
   Holder& h = HolderOfArgument(info);
   Ns limit = Milliseconds(info, 1, "limitMs");
   napi_remove_env_cleanup_hook(env, OnThreadEnd, &h);
-  // JavaScript loses kvm_run before it is unmapped.
-  for (auto& s : h.states) {
-    if (!s.IsEmpty()) s.Value().Detach();
-    s.Reset();
+  // JavaScript loses kvm_run and the rings before they are unmapped.
+  for (auto* buffers : {&h.states, &h.rings}) {
+    for (auto& b : *buffers) {
+      if (!b.IsEmpty()) b.Value().Detach();
+      b.Reset();
+    }
   }
   h.rows.Reset();
   bool all = h.runner->Stop(limit);
@@ -436,6 +468,7 @@ void ExportVcpu(Napi::Env env, Napi::Object exports) {
   };
   add("runnerCreate", RunnerCreate);
   add("runnerState", RunnerState);
+  add("runnerRing", RunnerRing);
   add("runnerCounters", RunnerCounters);
   napi_value run = nullptr;
   if (napi_create_function(env, "run", NAPI_AUTO_LENGTH, Run, known, &run) != napi_ok) throw Napi::Error::New(env);

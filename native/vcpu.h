@@ -69,6 +69,19 @@ class OwnedFd {
   int fd_;
 };
 
+/** Bytes of a file, shared, that are mapped as long as their owner lives. */
+class Mapping {
+ public:
+  /** @throws std::system_error. @param size 0: nothing is mapped, and data is null. */
+  Mapping(int fd, size_t size, off_t offset);
+  ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  const size_t size;
+  void* const data;
+};
+
 /** A non-blocking eventfd. */
 class Event : public OwnedFd {
  public:
@@ -103,12 +116,11 @@ enum Cell { kRuns, kExits, kInsideNs, kAnswerNs, kKicks, kErrno, kState, kReserv
 /** Where a vCPU is: cell kState. */
 enum class State { kParked, kRunning, kPending, kFailed };
 
-/** A vCPU's descriptor (the caller's), its kvm_run and its counters. */
+/** A vCPU's descriptor (the caller's), its kvm_run, its dirty ring and its counters. */
 class Vcpu {
  public:
-  /** @throws std::system_error when kvm_run cannot be mapped. */
-  Vcpu(int number, int fd, size_t mapSize, std::shared_ptr<double[]> counters);
-  ~Vcpu();
+  /** @throws std::system_error when kvm_run or the ring cannot be mapped. @param ringSize bytes; 0: there is no ring. */
+  Vcpu(int number, int fd, size_t mapSize, size_t ringSize, std::shared_ptr<double[]> counters);
   Vcpu(const Vcpu&) = delete;
   Vcpu& operator=(const Vcpu&) = delete;
 
@@ -134,7 +146,8 @@ class Vcpu {
   void Set(State state) const { Set(kState, static_cast<double>(state)); }
 
   const int number;
-  const size_t mapSize;
+  const Mapping state;
+  const Mapping ring;
   struct kvm_run* const run;
 
  private:

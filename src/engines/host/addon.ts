@@ -58,11 +58,14 @@ export interface Addon {
   /**
    * Takes the file descriptors of a VM's vCPUs (they stay the caller's, who closes them after runnerDestroy()) and maps the
    * kvm_run of each, `mapSize` bytes (KVM_GET_VCPU_MMAP_SIZE). `threads` false: exactly one vCPU, run on the thread that
-   * calls run(); true: a native thread for each, parked at first.
+   * calls run(); true: a native thread for each, parked at first. `ringSize`: bytes of each vCPU's dirty ring, which is mapped
+   * too, where the VM has them (0: it has none).
    */
-  runnerCreate(fds: readonly number[], mapSize: number, threads: boolean): VcpuRunner;
+  runnerCreate(fds: readonly number[], mapSize: number, threads: boolean, ringSize?: number): VcpuRunner;
   /** kvm_run of a vCPU; detached when the runner is destroyed. */
   runnerState(runner: VcpuRunner, vcpu: number): ArrayBuffer;
+  /** The dirty ring of a vCPU (api.rst 8.29); detached when the runner is destroyed. */
+  runnerRing(runner: VcpuRunner, vcpu: number): ArrayBuffer;
   /**
    * Counters, a row of 8 for each vCPU, written by native code: [0] calls of KVM_RUN, [1] exits delivered to TypeScript,
    * [2] ns inside KVM_RUN, [3] ns waiting for TypeScript's answer, [4] kicks, [5] errno of the last KVM_RUN that failed

@@ -34,8 +34,10 @@ export function host(): Addon {
     setWatching: (watch, wanted) => named(() => addon.setWatching(watch, wanted)),
     unwatch: watch => named(() => addon.unwatch(watch)),
     prlimit: (resource, soft, hard) => named(() => addon.prlimit(resource, soft, hard)),
-    runnerCreate: (fds, mapSize, threads) => named(() => addon.runnerCreate(fds, mapSize, threads)),
+    runnerCreate: (fds, mapSize, threads, ringSize) =>
+      named(() => addon.runnerCreate(fds, mapSize, threads, ringSize)),
     runnerState: (runner, vcpu) => named(() => addon.runnerState(runner, vcpu)),
+    runnerRing: (runner, vcpu) => named(() => addon.runnerRing(runner, vcpu)),
     runnerCounters: runner => named(() => addon.runnerCounters(runner)),
     run: (runner, limitNs) => named(() => addon.run(runner, limitNs)),
     loopTimeoutNs: () => named(() => addon.loopTimeoutNs()),

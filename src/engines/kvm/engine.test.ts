@@ -453,9 +453,9 @@ describe('a reset', () => {
   it('keeps what the log of writes had, and goes on with it', () => {
     start();
     engine.writeTracker.start();
-    host.vm.memory.write(3 * PAGE, Uint8Array.of(1));
+    host.vm.write(3 * PAGE);
     engine.reset();
-    host.vm.memory.write(5 * PAGE, Uint8Array.of(1));
+    host.vm.write(5 * PAGE);
     const dirty: number[] = [];
     engine.writeTracker.collectCpu({ markDirty: (base, length) => void dirty.push(base, length) });
     expect(dirty).toEqual([3 * PAGE, PAGE, 5 * PAGE, PAGE]);
@@ -479,6 +479,76 @@ describe('a reset', () => {
       expect(host.openFiles).toEqual([]);
     },
   );
+});
+
+describe('the pages that vCPUs write', () => {
+  /** The pages that were written, by number. */
+  function written(): number[] {
+    const pages: number[] = [];
+    engine.writeTracker.collectCpu({
+      markDirty: (base, length) => {
+        for (let a = base; a < base + length; a += PAGE) pages.push(a / PAGE);
+      },
+    });
+    return pages;
+  }
+
+  it.each([
+    ['inline', 1],
+    ['with threads', 2],
+  ])('are all found by rings that are full, which the guest does not notice, %s', (_, cpus) => {
+    const size = 1024;
+    // 256 entries, of which 192 may be used.
+    start(cpus, { ram: guestRam(0, size * PAGE), dirtyRing: 256 });
+    engine.writeTracker.start();
+    const pages = Array.from({ length: size }, (_, n) => (n * 7) % size);
+    for (const [n, page] of pages.entries()) cpu(n % cpus).script.push(store(page * PAGE, 8, n));
+    for (let id = 0; id < cpus; id++) cpu(id).script.push(store(MMIO, 4, id));
+    engine.step(LONG);
+    expect(host.callsOf('KVM_RESET_DIRTY_RINGS').length).toBeGreaterThan(1);
+    expect(sink.events).toEqual(Array.from({ length: cpus }, (_, id) => ['mmioWrite', id, MMIO, 4, id]));
+    expect(written()).toEqual(Array.from(pages, (_, n) => n));
+    expect(written()).toEqual([]);
+    expect(host.callsOf('KVM_GET_DIRTY_LOG')).toEqual([]);
+  });
+
+  const none = () => undefined;
+  const noRings = () => {
+    host.capabilities.delete(kvm.KVM_CAP_DIRTY_LOG_RING);
+    host.capabilities.delete(kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL);
+  };
+  const refused = () => {
+    host.failOn('KVM_ENABLE_CAP', 'EINVAL', 1);
+    host.failOn('KVM_ENABLE_CAP', 'EINVAL', 2);
+  };
+
+  it.each([
+    ['by an option', 0, none],
+    ['where the host has no rings', undefined, noRings],
+    ['where it refuses them', undefined, refused],
+  ])('come from the dirty log %s', (_, dirtyRing, prepare) => {
+    prepare();
+    start(1, { dirtyRing });
+    engine.writeTracker.start();
+    host.vm.write(3 * PAGE);
+    engine.reset();
+    host.vm.write(5 * PAGE);
+    expect(written()).toEqual([3, 5]);
+    expect(host.vm.ringSize).toBe(0);
+    expect(host.callsOf('KVM_GET_DIRTY_LOG').length).toBeGreaterThan(0);
+  });
+
+  it('are in the rings of every new VM', () => {
+    start(2, { dirtyRing: 1024 });
+    engine.writeTracker.start();
+    host.vm.write(3 * PAGE, 1);
+    const before = host.runnerRing(host.runner as never, 0);
+    engine.reset();
+    expect(before.byteLength).toBe(0);
+    host.vm.write(4 * PAGE, 1);
+    expect(written()).toEqual([3, 4]);
+    expect(host.vms.map(vm => vm.ringSize)).toEqual([16_384, 16_384]);
+  });
 });
 
 describe('an engine that cannot be made', () => {

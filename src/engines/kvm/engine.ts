@@ -9,8 +9,10 @@ import type { Architecture, Engine, ExitSink, HostMemory, SystemEvent, Vcpu } fr
 import type { VcpuRunner } from '../host/addon.ts';
 import * as kvm from './abi/common.generated.ts';
 import { needCapabilities } from './capabilities.ts';
+import { DirtyRings, RING_ENTRIES } from './dirty-ring.ts';
 import { KvmDoorbells } from './doorbells.ts';
 import { CoalescedRing, ExitState } from './exit-state.ts';
+import { BitmapLog } from './page-log.ts';
 import { KvmRam } from './ram.ts';
 import { KvmMemorySlots, SlotTable } from './slots.ts';
 import { STUCK_MS, vcpuStuck } from './stuck.ts';
@@ -78,6 +80,8 @@ export interface KvmEngineOptions {
   readonly counterHz: number;
   /** Doorbells by ioeventfd: default where vCPUs have threads of their own. An inline vCPU is faster with the exit. */
   readonly ioeventfd?: boolean | undefined;
+  /** Entries of each vCPU's dirty ring, a power of two; 0: the dirty log. Default 4096 where the host has rings, else the log. */
+  readonly dirtyRing?: number | undefined;
 }
 
 /**
@@ -100,6 +104,8 @@ export class KvmEngine implements Engine, PlugListener {
   readonly #o: KvmEngineOptions;
   readonly #table: SlotTable;
   readonly #bells: KvmDoorbells | undefined;
+  /** undefined: KVM has the dirty log of each slot. */
+  readonly #rings: DirtyRings | undefined;
   /** Writes that may wait: [space, address, size]. */
   readonly #coalesced: ['memory' | 'io', number, number][] = [];
   #cpus: readonly KvmCpu[] = [];
@@ -132,14 +138,17 @@ export class KvmEngine implements Engine, PlugListener {
       this.memory = createGuestMemory(regions);
       this.#table = new SlotTable(o.vm, o.vm.check(kvm.KVM_CAP_NR_MEMSLOTS) || 32);
       this.slots = new KvmMemorySlots(this.#table, o.vm.check(kvm.KVM_CAP_READONLY_MEM) > 0);
+      const pause = () => this.pause();
+      const entries = o.dirtyRing ?? RING_ENTRIES;
+      this.#rings = entries > 0 ? DirtyRings.open({ vm: o.vm, slots: this.#table, entries, pause }) : undefined;
       this.#build();
       this.writeTracker = new KvmRam({
-        vm: o.vm,
         slots: this.#table,
+        log: this.#rings ?? new BitmapLog(o.vm, this.#table),
         regions,
         hotplug: o.hotplug,
         hostMemory: o.hostMemory,
-        pause: () => this.pause(),
+        pause,
       });
     } catch (e) {
       this.#close();
@@ -257,10 +266,11 @@ export class KvmEngine implements Engine, PlugListener {
 
   /** A new VM takes the place of the old one: nothing of the old guest's CPUs and interrupts can stay. */
   reset(): void {
-    this.#tearDown();
     this.writeTracker.keepLog();
+    this.#tearDown();
     this.vm.renew();
     this.#stopped = false;
+    this.#rings?.enable();
     this.#build();
     this.#table.renew();
     this.#bells?.renew();
@@ -325,13 +335,14 @@ export class KvmEngine implements Engine, PlugListener {
     try {
       this.#cpus = this.#o.architecture.build(this.vm);
       const fds = this.#cpus.map(c => c.fd);
-      this.#runner = this.#host.runnerCreate(fds, this.vm.system.vcpuMapSize, fds.length > 1);
+      this.#runner = this.#host.runnerCreate(fds, this.vm.system.vcpuMapSize, fds.length > 1, this.#rings?.size);
     } catch (e) {
       this.#tearDown();
       throw e;
     }
     const runner = this.#runner;
     this.#states = this.#cpus.map((_, id) => new ExitState(id, this.#host.runnerState(runner, id)));
+    this.#rings?.attach(this.#cpus.map((_, id) => this.#host.runnerRing(runner, id)));
     this.#counters = this.#host.runnerCounters(runner);
     const page = this.vm.check(kvm.KVM_CAP_COALESCED_MMIO);
     this.#ring = page === 0 ? undefined : new CoalescedRing(this.#host.runnerState(runner, 0), page);
@@ -340,6 +351,7 @@ export class KvmEngine implements Engine, PlugListener {
   #tearDown(): void {
     if (this.#runner !== undefined) this.#host.runnerDestroy(this.#runner, STUCK_MS);
     this.#runner = undefined;
+    this.#rings?.attach([]);
     this.#ring = undefined;
     this.#states = [];
     this.#cpus = [];
@@ -386,6 +398,9 @@ export class KvmEngine implements Engine, PlugListener {
       case kvm.KVM_EXIT_HLT:
         // Without an interrupt controller in the kernel nothing could wake it.
         sink.failed(cpu, `cpu ${cpu} halted, and nothing can wake it`);
+        return;
+      case kvm.KVM_EXIT_DIRTY_RING_FULL:
+        this.#rings?.harvest(this.writeTracker.kept);
         return;
       case kvm.KVM_EXIT_IRQ_WINDOW_OPEN:
       case kvm.KVM_EXIT_INTR:

@@ -3,7 +3,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { FakeHost } from '../../../test/support/fake-kvm/fake-host.ts';
 import type { Region } from '../../memory/types.ts';
 import type { HostMemory } from '../engine.ts';
+import { DirtyRings } from './dirty-ring.ts';
 import { guestRam } from './guest-ram.ts';
+import { BitmapLog } from './page-log.ts';
 import { KvmRam } from './ram.ts';
 import { SlotTable } from './slots.ts';
 import { KvmSystem } from './system.ts';
@@ -18,12 +20,16 @@ const PLUG = 0x8000_0000;
 let host: FakeHost;
 let table: SlotTable;
 let ram: KvmRam;
+let rings: DirtyRings | undefined;
 let regions: Region[];
 let discards: [offset: number, length: number][];
 let pauses: number;
 
-beforeEach(() => {
-  host = new FakeHost('aarch64');
+beforeEach(() => begin(false));
+
+/** @param ringed with the rings of a vCPU, 256 entries, in place of the dirty log. */
+function begin(ringed: boolean): void {
+  host = new FakeHost();
   const vm = new KvmVm(new KvmSystem(host), 0);
   table = new SlotTable(vm, 16);
   const [main] = guestRam(BASE, SIZE);
@@ -31,6 +37,7 @@ beforeEach(() => {
   regions = [main!, hotplug!];
   discards = [];
   pauses = 0;
+  const pause = () => void pauses++;
   const hostMemory: HostMemory = {
     available: true,
     discard: (bytes, offset, length) => {
@@ -39,11 +46,18 @@ beforeEach(() => {
     },
     keepFromChildren: () => undefined,
   };
-  ram = new KvmRam({ vm, slots: table, regions, hotplug, hostMemory, pause: () => void pauses++ });
-});
+  rings = ringed ? DirtyRings.open({ vm, slots: table, entries: 256, pause }) : undefined;
+  const fd = vm.createVcpu(0);
+  if (rings !== undefined) rings.attach([host.runnerRing(host.runnerCreate([fd], 4096, false, rings.size), 0)]);
+  const log = rings ?? new BitmapLog(vm, table);
+  ram = new KvmRam({ slots: table, log, regions, hotplug, hostMemory, pause });
+}
 
-/** The guest writes a byte. */
-const write = (address: number) => host.vm.memory.write(address, Uint8Array.of(1));
+/** The guest writes a byte. A vCPU whose ring is full leaves the guest before, and the engine answers that. */
+function write(address: number): boolean {
+  if (host.vm.vcpu(0).ring?.full) rings!.harvest(ram.kept);
+  return host.vm.write(address);
+}
 
 /** Pages that the log has, by address. */
 function dirty(): number[] {
@@ -58,8 +72,13 @@ function dirty(): number[] {
 
 const slotsNow = () => [...host.vm.memory.slots.values()].map(s => [s.base, s.size]).sort((a, b) => a[0]! - b[0]!);
 
-describe('the log of writes', () => {
-  it('has every page that a vCPU wrote, once', () => {
+describe.each([
+  ['the dirty log', false],
+  ['dirty rings', true],
+])('the pages that are written, by %s,', (_, ringed) => {
+  beforeEach(() => begin(ringed));
+
+  it('are every page that a vCPU wrote, once', () => {
     ram.start();
     const pages = fc.array(fc.nat(SIZE / PAGE - 1), { maxLength: 40 });
     fc.assert(
@@ -72,7 +91,7 @@ describe('the log of writes', () => {
     );
   });
 
-  it('tells runs of pages as one range, over words of the bitmap and up to the end of the slot', () => {
+  it('come in their order, runs of them as one range, over words of the bitmap and up to the end of the slot', () => {
     ram.start();
     for (let p = 30; p < 130; p++) write(BASE + p * PAGE);
     write(BASE + SIZE - 1);
@@ -84,13 +103,13 @@ describe('the log of writes', () => {
     ]);
   });
 
-  it('of a RAM that was written all over is all of it', () => {
+  it('are all of RAM when it was written all over', () => {
     ram.start();
     for (let p = 0; p < SIZE / PAGE; p++) write(BASE + p * PAGE);
     expect(dirty()).toHaveLength(SIZE / PAGE);
   });
 
-  it('is empty at its start, and after its end', () => {
+  it('are none at the start, and after the end', () => {
     write(BASE);
     ram.start();
     expect(dirty()).toEqual([]);
@@ -102,7 +121,7 @@ describe('the log of writes', () => {
     expect(host.addresses.kept).toBe(0);
   });
 
-  it('has what was given back, which reads as zeros now', () => {
+  it('include what was given back, which reads as zeros now', () => {
     ram.start();
     write(BASE + 8 * PAGE);
     dirty();
@@ -114,6 +133,26 @@ describe('the log of writes', () => {
     ram.discard(BASE, PAGE);
     ram.start();
     expect(dirty()).toEqual([]);
+  });
+
+  it('are not lost with a slot that is made anew', () => {
+    ram.plug(PLUG, BLOCK);
+    ram.start();
+    write(PLUG + 3 * PAGE);
+    write(BASE);
+    ram.plug(PLUG + BLOCK, BLOCK);
+    write(PLUG + BLOCK);
+    expect(dirty()).toEqual([BASE, PLUG + 3 * PAGE, PLUG + BLOCK]);
+  });
+
+  it('are told again after each write that follows a collection, and not before', () => {
+    ram.start();
+    for (const round of [0, 1, 2]) {
+      write(BASE + round * PAGE);
+      write(BASE + 7 * PAGE);
+      expect(dirty()).toEqual([BASE + round * PAGE, BASE + 7 * PAGE]);
+      expect(dirty()).toEqual([]);
+    }
   });
 });
 
@@ -146,9 +185,10 @@ describe('a discard', () => {
     const vm = new KvmVm(new KvmSystem(h), 0);
     const parts = [...guestRam(BASE, BLOCK), ...guestRam(BASE + BLOCK, BLOCK)];
     const seen: [number, number][] = [];
+    const slots = new SlotTable(vm, 16);
     const two = new KvmRam({
-      vm,
-      slots: new SlotTable(vm, 16),
+      slots,
+      log: new BitmapLog(vm, slots),
       regions: parts,
       hotplug: undefined,
       hostMemory: { available: true, discard: (_, o, l) => void seen.push([o, l]), keepFromChildren: () => undefined },
@@ -204,16 +244,6 @@ describe('hot-plug', () => {
     );
   });
 
-  it('keeps what was logged of a slot that it makes anew', () => {
-    ram.plug(PLUG, BLOCK);
-    ram.start();
-    write(PLUG + 3 * PAGE);
-    write(BASE);
-    ram.plug(PLUG + BLOCK, BLOCK);
-    write(PLUG + BLOCK);
-    expect(dirty()).toEqual([BASE, PLUG + 3 * PAGE, PLUG + BLOCK]);
-  });
-
   it.each([
     ['parts of blocks', PLUG + PAGE, BLOCK],
     ['a length that is no block', PLUG, PAGE],
@@ -227,9 +257,10 @@ describe('hot-plug', () => {
     const h = new FakeHost();
     const vm = new KvmVm(new KvmSystem(h), 0);
     const [hotplug] = guestRam(PLUG, 4 * BLOCK);
+    const slots = new SlotTable(vm, 1);
     const small = new KvmRam({
-      vm,
-      slots: new SlotTable(vm, 1),
+      slots,
+      log: new BitmapLog(vm, slots),
       regions: [hotplug!],
       hotplug,
       hostMemory: { available: false, discard: () => undefined, keepFromChildren: () => undefined },

@@ -3,17 +3,16 @@ import type { Gpa, Region } from '../../memory/types.ts';
 import { VmError } from '../../util/errors.ts';
 import { hex } from '../../util/hex.ts';
 import type { HostMemory, WriteTracker } from '../engine.ts';
+import { PAGE, type PageLog, PageSet } from './page-log.ts';
 import type { LiveSlot, SlotTable } from './slots.ts';
-import type { KvmVm } from './vm.ts';
 
-const PAGE = 4096;
 /** Bytes that are plugged and unplugged at a time. */
 const BLOCK = 2 * 2 ** 20;
 
 /** What {@link KvmRam} is made of. */
 export interface KvmRamOptions {
-  readonly vm: KvmVm;
   readonly slots: SlotTable;
+  readonly log: PageLog;
   readonly regions: readonly Region[];
   /** The one of `regions` that is unplugged at first, if any. */
   readonly hotplug: Region | undefined;
@@ -33,35 +32,30 @@ export class KvmRam implements WriteTracker {
   readonly #plugged: Uint8Array;
   #hotplugSlots: LiveSlot[] = [];
   #logging = false;
-  /** Ranges that were discarded while the log runs, or are in the log of a slot that is gone. */
-  readonly #discarded: [base: Gpa, length: number][] = [];
+  /** Pages that were in KVM's log and can stay there no longer, or never were: of a full ring, of a slot that is gone, discarded. */
+  readonly #kept: PageSet;
 
   constructor(o: KvmRamOptions) {
     this.#o = o;
+    this.#kept = new PageSet(o.regions);
     this.#plugged = new Uint8Array((o.hotplug?.size ?? 0) / BLOCK);
     for (const r of o.regions) if (r !== o.hotplug) this.#add(r.base, r.bytes);
   }
 
   start(): void {
     this.#logging = true;
-    this.#o.slots.setLogging(true);
+    this.#o.log.setLogging(true);
   }
 
   stop(): void {
     this.#logging = false;
-    this.#discarded.length = 0;
-    this.#o.slots.setLogging(false);
+    this.#o.log.setLogging(false);
+    this.#kept.clear();
   }
 
   collectCpu(sink: DirtySink): void {
-    if (!this.#logging) return;
-    for (const [base, length] of this.#discarded.splice(0)) sink.markDirty(base, length);
-    for (const s of this.#o.slots.ram()) {
-      // The kernel writes whole 64-bit words (api.rst 4.8).
-      const bitmap = new Uint32Array(2 * Math.ceil(s.size / PAGE / 64));
-      this.#o.vm.getDirtyLog(s.slot, new Uint8Array(bitmap.buffer));
-      for (const [first, count] of runs(bitmap)) sink.markDirty(s.base + first * PAGE, count * PAGE);
-    }
+    this.keepLog();
+    this.#kept.drain(sink);
   }
 
   /**
@@ -78,7 +72,7 @@ export class KvmRam implements WriteTracker {
   discard(base: Gpa, length: number): void {
     if (base % PAGE !== 0 || length % PAGE !== 0 || !(length >= 0)) throw notRam(base, length);
     const pieces = this.#pieces(base, length);
-    if (this.#logging) this.#discarded.push([base, length]);
+    if (this.#logging) this.#kept.markDirty(base, length);
     for (const [r, offset, size] of pieces) this.#o.hostMemory.discard(r.bytes, offset, size);
   }
 
@@ -92,11 +86,14 @@ export class KvmRam implements WriteTracker {
     this.#set(base, length, 0);
   }
 
-  /** A slot's log goes with the slot, and all of them with the VM: what they have is taken over before. */
+  /** A slot's log goes with the slot, and all of them with the VM and its vCPUs: what they have is taken over before. */
   keepLog(): void {
-    const taken: [Gpa, number][] = [];
-    this.collectCpu({ markDirty: (base, length) => void taken.push([base, length]) });
-    this.#discarded.push(...taken);
+    if (this.#logging) this.#o.log.collect(this.#kept);
+  }
+
+  /** Pages that KVM has told of before anybody collects. */
+  get kept(): DirtySink {
+    return this.#kept;
   }
 
   /** The range as parts of regions. @throws VmError ERR_GUEST_ADDRESS where one is in none. */
@@ -161,25 +158,4 @@ function notRam(base: Gpa, length: number): VmError {
   return new VmError('ERR_GUEST_ADDRESS', `${length} bytes at ${hex(base)} are not whole pages of RAM`, {
     details: { base, length },
   });
-}
-
-/** The runs of set bits, as [first, count]. */
-function* runs(bitmap: Uint32Array): Generator<readonly [number, number]> {
-  let start = -1;
-  const pages = 32 * bitmap.length;
-  for (let p = 0; p < pages; p++) {
-    const word = bitmap[p >>> 5]!;
-    // Most words are all zeros or all ones.
-    if ((p & 31) === 0 && word === (start < 0 ? 0 : 0xffff_ffff)) {
-      p += 31;
-      continue;
-    }
-    const set = (word & (1 << (p & 31))) !== 0;
-    if (set && start < 0) start = p;
-    else if (!set && start >= 0) {
-      yield [start, p - start];
-      start = -1;
-    }
-  }
-  if (start >= 0) yield [start, pages - start];
 }

@@ -23,6 +23,7 @@ import {
   KVM_IRQFD_FLAG_RESAMPLE,
   KVM_MSI_VALID_DEVID,
   KVM_REGISTER_COALESCED_MMIO,
+  KVM_RESET_DIRTY_RINGS,
   KVM_SET_DEVICE_ATTR,
   KVM_SET_GSI_ROUTING,
   KVM_SET_USER_MEMORY_REGION,
@@ -157,6 +158,11 @@ export class KvmVm implements Disposable {
   getDirtyLog(slot: number, bitmap: Uint8Array): void {
     const s = new Struct(kvm_dirty_log.sizeof).u32(kvm_dirty_log.slot, slot);
     this.#withAddress(s, kvm_dirty_log.dirty_bitmap, bitmap, () => this.ioctl(KVM_GET_DIRTY_LOG, s.bytes));
+  }
+
+  /** 8.29, KVM_RESET_DIRTY_RINGS: entries that were taken are free again, and writes to their pages noticed. How many there were. */
+  resetDirtyRings(): number {
+    return this.ioctl(KVM_RESET_DIRTY_RINGS);
   }
 
   /** 4.37, KVM_ENABLE_CAP. */

@@ -37,6 +37,8 @@ export function capabilities(arch: Architecture): Map<number, number> {
       x86.KVM_CAP_TSC_DEADLINE_TIMER,
     ];
     for (const cap of own) table.set(cap, 1);
+    // KVM_DIRTY_RING_MAX_ENTRIES, in bytes.
+    for (const cap of [kvm.KVM_CAP_DIRTY_LOG_RING, kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL]) table.set(cap, 2 ** 20);
   } else {
     const own = [arm.KVM_CAP_ARM_PSCI_0_2, arm.KVM_CAP_ARM_PMU_V3, kvm.KVM_CAP_MSI_DEVID, kvm.KVM_CAP_PTP_KVM];
     for (const cap of own) table.set(cap, 1);

@@ -175,13 +175,14 @@ export class FakeHost implements KvmHost {
     refuse('the fake has no event loop');
   }
 
-  runnerCreate(fds: readonly number[], mapSize: number, threads: boolean): VcpuRunner {
+  runnerCreate(fds: readonly number[], mapSize: number, threads: boolean, ringSize = 0): VcpuRunner {
     const runner = this.#record('runnerCreate', 'runner', fds.length, () => {
       const cpus = fds.map(fd => {
         const file = this.files.get(fd, 'mmap');
         return file instanceof FakeVcpu ? file : fail('ENODEV', 'mmap');
       });
       if (mapSize > this.vcpuMapSize) fail('EINVAL', 'mmap');
+      if (ringSize > 0 && cpus.some(c => ringSize > (c.ring?.buffer.byteLength ?? 0))) fail('EINVAL', 'mmap');
       const vm = this.vms.find(v => [...v.vcpus.values()].includes(cpus[0]!)) ?? this.vm;
       return new FakeRunner(vm, cpus, mapSize, threads);
     });
@@ -191,6 +192,10 @@ export class FakeHost implements KvmHost {
 
   runnerState(runner: VcpuRunner, vcpu: number): ArrayBuffer {
     return fake(runner).state(vcpu);
+  }
+
+  runnerRing(runner: VcpuRunner, vcpu: number): ArrayBuffer {
+    return fake(runner).ring(vcpu);
   }
 
   runnerCounters(runner: VcpuRunner): Float64Array {

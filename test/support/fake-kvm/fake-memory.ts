@@ -5,7 +5,8 @@ import {
   kvm_userspace_memory_region,
 } from '../../../src/engines/kvm/abi/common.generated.ts';
 import type { FakeAddresses } from './addresses.ts';
-import { fail } from './errno.ts';
+import type { FakeDirtyRing } from './dirty-ring.ts';
+import { fail, refuse } from './errno.ts';
 import type { Argument } from './files.ts';
 
 const PAGE = 4096;
@@ -17,19 +18,27 @@ export interface FakeSlot {
   readonly flags: number;
   readonly bytes: Uint8Array;
   readonly address: bigint;
-  /** Pages that were written since the log was read; undefined: no log. */
+  /** Pages that were written since the log was read, or since the rings forgot them; undefined: no log. */
   readonly dirty: Set<number> | undefined;
+}
+
+/** What memory asks of its VM. */
+export interface FakeMemoryVm {
+  slots(): number;
+  readOnly(): boolean;
+  /** VMs with dirty rings have no dirty log. */
+  rings(): boolean;
 }
 
 /** Memory slots with the checks of kvm_set_memory_region() and kvm_get_dirty_log() of Linux 6.1 (virt/kvm/kvm_main.c), in their order. */
 export class FakeMemory {
   readonly slots = new Map<number, FakeSlot>();
   readonly #addresses: FakeAddresses;
-  readonly #o: { readonly slots: () => number; readonly readOnly: () => boolean };
+  readonly #vm: FakeMemoryVm;
 
-  constructor(addresses: FakeAddresses, o: { readonly slots: () => number; readonly readOnly: () => boolean }) {
+  constructor(addresses: FakeAddresses, vm: FakeMemoryVm) {
     this.#addresses = addresses;
-    this.#o = o;
+    this.#vm = vm;
   }
 
   /** KVM_SET_USER_MEMORY_REGION */
@@ -41,10 +50,10 @@ export class FakeMemory {
     const base = Number(v.getBigUint64(f.guest_phys_addr, true));
     const size = Number(v.getBigUint64(f.memory_size, true));
     const address = v.getBigUint64(f.userspace_addr, true);
-    const known = KVM_MEM_LOG_DIRTY_PAGES | (this.#o.readOnly() ? KVM_MEM_READONLY : 0);
+    const known = KVM_MEM_LOG_DIRTY_PAGES | (this.#vm.readOnly() ? KVM_MEM_READONLY : 0);
     if ((flags & ~known) !== 0) fail('EINVAL');
     if (size % PAGE !== 0 || base % PAGE !== 0 || address % BigInt(PAGE) !== 0n) fail('EINVAL');
-    if (slot >= this.#o.slots() || base + size > 2 ** 64 || size / PAGE > 2 ** 31 - 1) fail('EINVAL');
+    if (slot >= this.#vm.slots() || base + size > 2 ** 64 || size / PAGE > 2 ** 31 - 1) fail('EINVAL');
     const old = this.slots.get(slot);
     if (size === 0) {
       if (old === undefined) fail('EINVAL');
@@ -63,6 +72,7 @@ export class FakeMemory {
 
   /** KVM_GET_DIRTY_LOG */
   log(a: Argument): void {
+    if (this.#vm.rings()) fail('ENXIO');
     const s = this.slots.get(a.view.getUint32(kvm_dirty_log.slot, true));
     if (s?.dirty === undefined) fail('ENOENT');
     const length = 8 * Math.ceil(s.size / PAGE / 64);
@@ -78,14 +88,28 @@ export class FakeMemory {
     return s?.bytes.slice(address - s.base, address - s.base + length);
   }
 
-  /** A vCPU writes; false: it leaves the guest. */
-  write(address: number, bytes: Uint8Array): boolean {
+  /** A page that a ring had is clean again (kvm_reset_dirty_gfn()); a slot that is gone has none. */
+  clean(slot: number, page: number): void {
+    this.slots.get(slot)?.dirty?.delete(page);
+  }
+
+  /** A vCPU writes, the one with this ring where there are rings; false: it leaves the guest. */
+  write(address: number, bytes: Uint8Array, ring?: FakeDirtyRing): boolean {
     const s = this.#find(address, bytes.length);
     if (s === undefined || (s.flags & KVM_MEM_READONLY) !== 0) return false;
     s.bytes.set(bytes, address - s.base);
     const last = (address + bytes.length - 1 - s.base) / PAGE;
-    for (let page = Math.floor((address - s.base) / PAGE); page <= last; page++) s.dirty?.add(page);
+    for (let page = Math.floor((address - s.base) / PAGE); page <= last; page++) {
+      // Only the first write of a page faults and is noticed.
+      if (s.dirty === undefined || s.dirty.has(page)) continue;
+      s.dirty.add(page);
+      if (this.#vm.rings()) (ring ?? refuse('which vCPU writes?')).push(this.#numberOf(s), page);
+    }
     return true;
+  }
+
+  #numberOf(slot: FakeSlot): number {
+    return [...this.slots].find(([, s]) => s === slot)![0];
   }
 
   #find(address: number, length: number): FakeSlot | undefined {

@@ -1,3 +1,4 @@
+import { KVM_EXIT_DIRTY_RING_FULL } from '../../../src/engines/kvm/abi/common.generated.ts';
 import { fail, refuse } from './errno.ts';
 import type { FakeVcpu } from './fake-vcpu.ts';
 import type { FakeVm } from './fake-vm.ts';
@@ -46,6 +47,11 @@ export class FakeRunner {
   state(vcpu: number): ArrayBuffer {
     this.#alive();
     return this.#states[vcpu] ?? refuse('there is no such vCPU');
+  }
+
+  ring(vcpu: number): ArrayBuffer {
+    this.#alive();
+    return this.#cpus[vcpu]?.ring?.buffer ?? refuse('the runner was made without dirty rings');
   }
 
   run(limitNs?: number): number {
@@ -108,7 +114,8 @@ export class FakeRunner {
     this.#alive();
     this.destroyed = true;
     // Who still has one of them sees no memory any more.
-    for (const buffer of this.#states) structuredClone(buffer, { transfer: [buffer] });
+    const rings = this.#cpus.flatMap(c => c.ring?.buffer ?? []);
+    for (const buffer of [...this.#states, ...rings]) structuredClone(buffer, { transfer: [buffer] });
     for (const cpu of this.#cpus) cpu.run = undefined;
     return this.#cpus.every(c => !c.stuck);
   }
@@ -140,7 +147,8 @@ export class FakeRunner {
     const row = this.#cpus.indexOf(cpu) * CELLS;
     this.counters[row + RUNS]!++;
     cpu.complete();
-    const outcome = cpu.script.shift()?.(cpu, this.#vm) ?? 'on';
+    // vcpu_enter_guest() of x86 looks at that first.
+    const outcome = cpu.ring?.full ? ringFull(cpu) : (cpu.script.shift()?.(cpu, this.#vm) ?? 'on');
     if (outcome === 'on') return undefined;
     if (outcome === 'stuck') {
       cpu.stuck = true;
@@ -155,4 +163,9 @@ export class FakeRunner {
     this.counters[row + EXITS]!++;
     return row / CELLS;
   }
+}
+
+function ringFull(cpu: FakeVcpu): 'exit' {
+  cpu.exit(KVM_EXIT_DIRTY_RING_FULL);
+  return 'exit';
 }

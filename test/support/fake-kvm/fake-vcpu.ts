@@ -1,4 +1,5 @@
 import { KVM_GET_MP_STATE, KVM_SET_MP_STATE, kvm_run } from '../../../src/engines/kvm/abi/common.generated.ts';
+import type { FakeDirtyRing } from './dirty-ring.ts';
 import type { Argument, FakeFile, Ioctls } from './files.ts';
 import type { Step } from './steps.ts';
 
@@ -15,6 +16,8 @@ export abstract class FakeVcpu implements FakeFile {
   readonly answers: bigint[] = [];
   /** kvm_run, once a runner has it. */
   run: DataView | undefined;
+  /** Where the VM has them. */
+  ring: FakeDirtyRing | undefined;
   /** What the kernel does with the answer to the last exit, when it comes in. */
   completion: ((run: DataView) => void) | undefined;
   /** It does not come out of KVM_RUN any more. */

@@ -4,6 +4,7 @@ import * as kvm from '../../../src/engines/kvm/abi/common.generated.ts';
 import * as x86 from '../../../src/engines/kvm/abi/x86_64.generated.ts';
 import type { FakeAddresses } from './addresses.ts';
 import { FakeArm64Vcpu } from './arm64-vcpu.ts';
+import { FakeDirtyRing, RESERVED } from './dirty-ring.ts';
 import { fail } from './errno.ts';
 import { FakeEvents } from './fake-events.ts';
 import { FakeMemory } from './fake-memory.ts';
@@ -54,6 +55,8 @@ export class FakeVm implements FakeFile {
   /** kvmclock, ns; x86. It stands still. */
   clock = 0n;
   pit: number | undefined;
+  /** Bytes of each vCPU's dirty ring; 0: the VM has none. */
+  ringSize = 0;
   isClosed = false;
   readonly #host: FakeVmHost;
 
@@ -62,6 +65,7 @@ export class FakeVm implements FakeFile {
     this.memory = new FakeMemory(host.addresses, {
       slots: () => this.check(kvm.KVM_CAP_NR_MEMSLOTS),
       readOnly: () => this.check(kvm.KVM_CAP_READONLY_MEM) > 0,
+      rings: () => this.ringSize > 0,
     });
     this.events = new FakeEvents(host.files);
     const own = host.arch === 'x86_64' ? this.#x86() : this.#arm64();
@@ -94,6 +98,11 @@ export class FakeVm implements FakeFile {
     this.isClosed = true;
   }
 
+  /** A vCPU writes a byte. */
+  write(address: number, cpu = 0): boolean {
+    return this.memory.write(address, Uint8Array.of(1), this.vcpus.get(cpu)?.ring);
+  }
+
   /**
    * A write goes into the ring of coalesced writes, if one of the zones has it and there is room (coalesced_mmio_write()). The fake
    * keeps the ring in the mapping of vCPU 0 alone.
@@ -123,6 +132,7 @@ export class FakeVm implements FakeFile {
       [kvm.KVM_CREATE_VCPU, ['KVM_CREATE_VCPU', a => this.#createVcpu(a.number)]],
       [kvm.KVM_SET_USER_MEMORY_REGION, ['KVM_SET_USER_MEMORY_REGION', a => void this.memory.set(a)]],
       [kvm.KVM_GET_DIRTY_LOG, ['KVM_GET_DIRTY_LOG', a => void this.memory.log(a)]],
+      [kvm.KVM_RESET_DIRTY_RINGS, ['KVM_RESET_DIRTY_RINGS', () => this.#resetRings()]],
       [kvm.KVM_ENABLE_CAP, ['KVM_ENABLE_CAP', a => this.#enable(a)]],
       [kvm.KVM_IRQ_LINE, ['KVM_IRQ_LINE', a => this.#irqLine(a)]],
       [kvm.KVM_SIGNAL_MSI, ['KVM_SIGNAL_MSI', a => this.#signalMsi(a)]],
@@ -159,6 +169,7 @@ export class FakeVm implements FakeFile {
     const { arch, addresses, files } = this.#host;
     const of = { addresses, check: (c: number) => this.check(c), gicInitialized: () => this.gicInitialized() };
     const cpu = arch === 'x86_64' ? new FakeX86Vcpu(id, this.irqchip) : new FakeArm64Vcpu(id, of);
+    if (this.ringSize > 0) cpu.ring = new FakeDirtyRing(this.ringSize);
     this.vcpus.set(id, cpu);
     return files.open(cpu);
   }
@@ -166,7 +177,28 @@ export class FakeVm implements FakeFile {
   #enable(a: Argument): undefined {
     const cap = a.view.getUint32(kvm.kvm_enable_cap.cap, true);
     if (a.view.getUint32(kvm.kvm_enable_cap.flags, true) !== 0 || this.check(cap) === 0) fail('EINVAL');
-    this.enabled.set(cap, a.view.getBigUint64(kvm.kvm_enable_cap.args, true));
+    const argument = a.view.getBigUint64(kvm.kvm_enable_cap.args, true);
+    if (cap === kvm.KVM_CAP_DIRTY_LOG_RING || cap === kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL) {
+      this.#enableRings(Number(argument), this.check(cap));
+    }
+    this.enabled.set(cap, argument);
+  }
+
+  /** kvm_vm_ioctl_enable_dirty_log_ring() */
+  #enableRings(size: number, limit: number): void {
+    const least = Math.max(RESERVED * kvm.kvm_dirty_gfn.sizeof, PAGE);
+    if (size < least || !Number.isInteger(Math.log2(size))) fail('EINVAL');
+    if (size > limit) fail('E2BIG');
+    if (this.ringSize > 0 || this.vcpus.size > 0) fail('EINVAL');
+    this.ringSize = size;
+  }
+
+  #resetRings(): number {
+    if (this.ringSize === 0) fail('EINVAL');
+    let freed = 0;
+    for (const { ring } of this.vcpus.values())
+      freed += ring?.reset((slot, page) => this.memory.clean(slot, page)) ?? 0;
+    return freed;
   }
 
   #irqLine(a: Argument): undefined {

@@ -25,7 +25,7 @@ const PIO_DATA = 4096;
 export function store(address: number, size: number, value: number | bigint): Step {
   return (cpu, vm) => {
     const data = bytesOf(value, size);
-    if (vm.memory.write(address, data)) return 'on';
+    if (vm.memory.write(address, data, cpu.ring)) return 'on';
     const wide = BigInt.asUintN(8 * size, BigInt(value));
     if (vm.events.signals('memory', address, size, wide) || vm.wait('memory', address, data)) return 'on';
     return mmio(cpu, address, data, true);
