@@ -31,7 +31,11 @@ export const NOT_SUPPORTED = -1n;
  * of X0: callers compare 64 bits, also after calls whose id is a 32-bit one.
  */
 export function smcccReturn(call: Hypercall, ...values: readonly bigint[]): void {
-  for (let n = 0; n < 4; n++) call.result(n, BigInt.asUintN(64, values[n] ?? 0n));
+  // No `?? 0n`: Node 20's compiler aborts on some choices between BigInts that a conversion follows.
+  values.forEach((value, n) => {
+    call.result(n, BigInt.asUintN(64, value));
+  });
+  for (let n = values.length; n < 4; n++) call.result(n, 0n);
 }
 
 /** Argument register `n` as the function id's convention sees it: the low half for a 32-bit id (bit 30 clear). */

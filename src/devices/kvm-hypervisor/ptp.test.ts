@@ -118,6 +118,32 @@ describe('ARM-4: register widths', () => {
   });
 });
 
+describe('a guest that calls without end', () => {
+  it('gets answers from optimized code, too: Node 20 aborts on some choices between two BigInts of 64 bits', () => {
+    const clock = new BigUint64Array(1);
+    const registers = new BigUint64Array(4);
+    const ptp = createPtp(() => {
+      const physical = BigInt.asUintN(64, clock[0]! >> 4n);
+      return { wallNs: clock[0]!, physical, virtual: BigInt.asUintN(64, physical - 1n), errorNs: 0 };
+    });
+    for (let n = 1; n <= 100_000; n++) {
+      clock[0] = BigInt(n) << 30n;
+      registers[1] = BigInt(n & 1);
+      ptp.handle({
+        abi: 'smccc',
+        cpu: 0,
+        id: PTP,
+        arg: i => registers[i]!,
+        result: (i, v) => {
+          registers[i] = v;
+        },
+      });
+    }
+    // 100000 << 30, and a sixteenth of it less 1.
+    expect([...registers]).toEqual([0x61a8n, 0n, 0x61an, 0x7fff_ffffn]);
+  });
+});
+
 describe('EMU-X7: what FEATURES tells of', () => {
   const service = (first: number, last = first): HypercallService => ({
     name: 'x',
