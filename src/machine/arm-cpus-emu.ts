@@ -37,7 +37,8 @@ export class EmulatedArmCpus implements ArmCpus {
   readonly engine: A64Engine;
   readonly interrupts: InterruptController & CpuInterface;
   readonly pmu = true;
-  readonly ptp: PtpInfo;
+  readonly #ptp: PtpInfo;
+  #ptpCalls = 0;
   readonly #context: BoardContext;
   readonly #hypercalls = createHypercallBus();
   readonly #frames: Frame[] = [];
@@ -58,7 +59,7 @@ export class EmulatedArmCpus implements ArmCpus {
           : { kind: 'host', clock: createHostClock(createHostTime(), config.startNs) },
     });
     this.interrupts = config.gic === 3 ? this.#gicV3() : this.#gicV2();
-    this.ptp =
+    this.#ptp =
       config.ptp === false ? { answeredBy: 'nobody', reason: 'switched off (ptp: false)' } : { answeredBy: 'tsvisor' };
     this.#addHypercalls();
   }
@@ -75,6 +76,10 @@ export class EmulatedArmCpus implements ArmCpus {
 
   start(boot: VcpuBoot): void {
     this.engine.vcpus[0]?.start(boot);
+  }
+
+  get ptp(): PtpInfo {
+    return this.#ptp.answeredBy === 'tsvisor' ? { ...this.#ptp, calls: this.#ptpCalls } : this.#ptp;
   }
 
   hypercall(call: Hypercall): void {
@@ -153,7 +158,11 @@ export class EmulatedArmCpus implements ArmCpus {
     this.#hypercalls.add(createSmccc());
     this.#hypercalls.add(createTrng(this.#context.entropy(`trng ${seed ?? 0}`)));
     this.#hypercalls.add(createPvTime());
-    const services = this.ptp.answeredBy === 'tsvisor' ? [createPtp(() => engine.counterPair())] : [];
+    const pair = () => {
+      this.#ptpCalls++;
+      return engine.counterPair();
+    };
+    const services = this.#ptp.answeredBy === 'tsvisor' ? [createPtp(pair)] : [];
     for (const service of [createKvmHypervisor(services), ...services]) this.#hypercalls.add(service);
   }
 }

@@ -2,10 +2,11 @@ import type { MessagePort } from 'node:worker_threads';
 import { createEntropy, type Entropy } from '../devices/psci/entropy.ts';
 import type { ExitSink, Vcpu } from '../engines/engine.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
-import type { Clock } from '../time/types.ts';
+import type { Clock, ClockPair } from '../time/types.ts';
 import { VmError } from '../util/errors.ts';
 import { hex } from '../util/hex.ts';
 import type { Board, BoardContext, MakeBoard } from './board.ts';
+import { type ClockInfo, type ClockSample, clockOffset } from './clock-info.ts';
 import { type BuiltDevice, buildDevice, type DeviceEnvironment } from './devices/build.ts';
 import { ExitMeter } from './exit-meter.ts';
 import { HotPlug } from './hot-plug.ts';
@@ -50,6 +51,8 @@ export class GuestMachine implements Machine {
   /** A reset waits for devices; no vCPU runs meanwhile. */
   #resetting = false;
   #paused = false;
+  /** Both clocks when the guest was started. */
+  #started: ClockPair;
   /** A vCPU has run since the machine was made. */
   #ran = false;
   /** Time in the engine, ns. */
@@ -68,6 +71,7 @@ export class GuestMachine implements Machine {
     this.#events = events;
     this.#board = makeBoard(this.#context());
     this.kickWord = this.#board.engine.kickWord;
+    this.#started = this.#board.engine.clock.pair();
     this.#hotPlug = new HotPlug(this.#board.pci.slots, this.#devices, () => this.#ended);
   }
 
@@ -150,6 +154,7 @@ export class GuestMachine implements Machine {
       for (const d of this.#devices) d.hotplug?.systemReset();
       this.#board.engine.reset();
       this.#board.boot();
+      this.#started = this.#board.engine.clock.pair();
     } finally {
       this.#resetting = false;
     }
@@ -168,18 +173,28 @@ export class GuestMachine implements Machine {
       machine: name,
       engine: engine.kind,
       memoryBytes: this.#config.memoryBytes,
-      clock: {
-        mode: this.#config.clock,
-        source: engine.clock.source,
-        errorNs: engine.clock.pair().errorNs,
-        ptp: this.#board.ptp,
-      },
+      clock: this.#clockInfo(engine.clock.pair()),
       gic: name === 'arm-virt' ? this.#config.gic : undefined,
       counterHz: engine.counterHz,
       timeNs: engine.clock.nowNs(),
       instructions: counted.length === 0 ? undefined : counted.reduce((sum, n) => sum + n, 0),
       vcpus,
     };
+  }
+
+  clock(): ClockSample {
+    const pair = this.#board.engine.clock.pair();
+    return {
+      ...this.#clockInfo(pair),
+      nowNs: performance.now() * 1e6,
+      timeNs: pair.ns,
+      wallNs: pair.wallNs,
+      ...clockOffset(this.#started, pair),
+    };
+  }
+
+  #clockInfo({ errorNs }: ClockPair): ClockInfo {
+    return { mode: this.#config.clock, source: this.#board.engine.clock.source, errorNs, ptp: this.#board.ptp };
   }
 
   pause(): void {
@@ -280,6 +295,7 @@ export class GuestMachine implements Machine {
   }
 
   restore(s: MachineState): void {
+    this.#started = s.started;
     for (const d of this.#devices) d.hotplug?.restore(s.hotplug);
     this.#board.engine.restore(s.engine);
     this.#board.interrupts.restore(s.interrupts);
@@ -292,6 +308,7 @@ export class GuestMachine implements Machine {
   #save(): MachineState {
     return {
       nowNs: this.#board.engine.clock.nowNs(),
+      started: this.#started,
       engine: this.#board.engine.save(),
       interrupts: this.#board.interrupts.save(),
       board: this.#board.save(),

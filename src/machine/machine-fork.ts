@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import type { Gpa } from '../memory/types.ts';
 import type { PciFunctionState } from '../pci/function.ts';
+import type { ClockPair } from '../time/types.ts';
 import { VmError } from '../util/errors.ts';
 import type { BuiltDevice } from './devices/build.ts';
 import type { DeviceConfig } from './machine.ts';
@@ -9,6 +10,8 @@ import type { DeviceConfig } from './machine.ts';
 export interface MachineState {
   /** The machine's clock, ns. */
   readonly nowNs: number;
+  /** Both clocks when the guest was started. */
+  readonly started: ClockPair;
   readonly engine: unknown;
   readonly interrupts: unknown;
   /** The board's own devices. */

@@ -150,6 +150,7 @@ class Runner {
     let value: Answers[keyof Answers];
     switch (q.what) {
       case 'info':
+      case 'clock':
       case 'memoryHash':
       case 'pci':
       case 'pins':

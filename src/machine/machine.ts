@@ -3,7 +3,7 @@ import type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts'
 import type { PinLeak } from '../memory/pin-types.ts';
 import type { BarMove } from '../pci/bar-mapper.ts';
 import type { PciFunctionInfo } from '../pci/report.ts';
-import type { ClockInfo } from './clock-info.ts';
+import type { ClockInfo, ClockSample } from './clock-info.ts';
 import type { InlineConfig } from './inline-protocol.ts';
 import type { MachineState, RamRegion } from './machine-fork.ts';
 import type { ForkAnswer, ForkCall } from './memory-forks.ts';
@@ -12,7 +12,7 @@ import type { MachineStats } from './stats.ts';
 
 export type { BalloonStatistics } from '../devices/virtio/balloon/statistics.ts';
 export type { PinInfo, PinLeak, PinStats } from '../memory/pin-types.ts';
-export type { ClockInfo, PtpInfo } from './clock-info.ts';
+export type { ClockInfo, ClockSample, PtpInfo } from './clock-info.ts';
 export type { AccessStats } from './exit-meter.ts';
 export type { MachineState, RamRegion } from './machine-fork.ts';
 export type { ForkAnswer, ForkCall } from './memory-forks.ts';
@@ -242,6 +242,8 @@ export interface Machine {
   /** SHA-256 (hex) of guest memory, the proof that two deterministic runs ended alike. */
   memoryHash(): string;
   info(): MachineInfo;
+  /** What the clocks show. */
+  clock(): ClockSample;
   /**
    * No vCPU runs from here until {@link resume}, and the guest's time stands; what devices have under way goes on.
    * @throws VmError ERR_STATE when it is paused, or has ended.

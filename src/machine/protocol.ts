@@ -5,6 +5,7 @@ import type { PciFunctionInfo } from '../pci/report.ts';
 import { type ErrorCode, VmError } from '../util/errors.ts';
 import type {
   BalloonStatistics,
+  ClockSample,
   DeviceConfig,
   ExitReason,
   ForkAnswer,
@@ -44,7 +45,7 @@ export type ToWorker =
 
 /** What a Vm may ask of its machine; the answers are {@link Answers}. */
 export type Question =
-  | { readonly what: 'info' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' | 'hotplugged' }
+  | { readonly what: 'info' | 'clock' | 'memoryHash' | 'pci' | 'pins' | 'memoryMap' | 'balloon' | 'hotplugged' }
   | { readonly what: 'pause' | 'resume' | 'stats' }
   | { readonly what: 'registers'; readonly vcpu: number }
   | { readonly what: 'setRegisters'; readonly vcpu: number; readonly values: Readonly<Record<string, bigint>> }
@@ -68,6 +69,7 @@ export type Question =
 /** The answer to each {@link Question}. */
 export interface Answers {
   readonly info: MachineInfo;
+  readonly clock: ClockSample;
   readonly memoryHash: string;
   readonly pause: undefined;
   readonly resume: undefined;

@@ -19,6 +19,7 @@ export type {
   AccessStats,
   BalloonStatistics,
   ClockInfo,
+  ClockSample,
   ExitReason,
   MachineInfo,
   MachineName,
@@ -73,5 +74,14 @@ export { StreamError } from './port-stream.ts';
 export type { ConsoleMatch } from './transcript.ts';
 export { formatSize, parseDuration, parseSize } from './units.ts';
 export type { VmVcpu } from './vcpu.ts';
-export { type CreateOptions, Vm, type VmEvents, type VmExit, type VmInfo, type VmState, type VmStats } from './vm.ts';
+export {
+  type CreateOptions,
+  Vm,
+  type VmClock,
+  type VmEvents,
+  type VmExit,
+  type VmInfo,
+  type VmState,
+  type VmStats,
+} from './vm.ts';
 export type { VmVsock, VmVsockListener, VmVsockStream } from './vsock.ts';

@@ -2,7 +2,14 @@ import { EventEmitter } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type MessagePort, Worker } from 'node:worker_threads';
-import type { ExitReason, MachineConfig, MachineInfo, MachineReport, MachineStats } from '../machine/machine.ts';
+import type {
+  ClockSample,
+  ExitReason,
+  MachineConfig,
+  MachineInfo,
+  MachineReport,
+  MachineStats,
+} from '../machine/machine.ts';
 import {
   type Answers,
   CONSOLE_WINDOW,
@@ -56,6 +63,13 @@ export type VmState = 'created' | 'running' | 'paused' | 'ended';
 
 /** What a machine has counted, with the VM's own; see {@link Vm.stats}. */
 export interface VmStats extends MachineStats {
+  readonly name: string | undefined;
+  readonly engine: EngineChoice['kind'];
+  readonly state: VmState;
+}
+
+/** What a VM's clocks show, with the VM's own; see {@link Vm.clock}. */
+export interface VmClock extends ClockSample {
   readonly name: string | undefined;
   readonly engine: EngineChoice['kind'];
   readonly state: VmState;
@@ -360,6 +374,16 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
   async stats(): Promise<VmStats> {
     const stats = await this.#askLiving({ what: 'stats' });
     return { name: this.name, engine: this.engine.kind, state: this.#state, ...stats };
+  }
+
+  /**
+   * What the guest's time is made of: wall clock and machine's own time of one moment, how far they may miss each other, how far they
+   * have moved apart since the start, and who answers the guest's ptp_kvm. Take several to see a drift.
+   * @throws VmError ERR_STATE when the VM has ended.
+   */
+  async clock(): Promise<VmClock> {
+    const sample = await this.#askLiving({ what: 'clock' });
+    return { name: this.name, engine: this.engine.kind, state: this.#state, ...sample };
   }
 
   /** Resets the machine, as its reset button would. */

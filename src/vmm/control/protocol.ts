@@ -7,7 +7,7 @@ import type { ErrorCode } from '../../util/errors.ts';
 import { VmError } from '../../util/errors.ts';
 
 /** Questions without anything else. */
-const PLAIN = ['info', 'lspci', 'stop', 'pause', 'resume', 'stats'] as const;
+const PLAIN = ['info', 'clock', 'lspci', 'stop', 'pause', 'resume', 'stats'] as const;
 
 /** A question. */
 export type ControlRequest =
@@ -49,7 +49,7 @@ export function parseRequest(line: string): ControlRequest {
   }
   if (verb === 'unplug' && typeof name === 'string') return { verb, name };
   throw new VmError('ERR_USAGE', `control: no such request: ${line.slice(0, 100)}`, {
-    hint: 'verbs are info, lspci, pins, stats, pause, resume, stop, plug (with device) and unplug (with name)',
+    hint: 'verbs are info, clock, lspci, pins, stats, pause, resume, stop, plug (with device) and unplug (with name)',
   });
 }
 

@@ -102,6 +102,11 @@ async function act(vm: Vm, r: ControlRequest): Promise<unknown> {
       };
     case 'stats':
       return await vm.stats();
+    case 'clock': {
+      const sample = await vm.clock();
+      // JSON has no 64-bit integers.
+      return { ...sample, wallNs: String(sample.wallNs) };
+    }
     case 'pause':
       await vm.pause();
       return undefined;
