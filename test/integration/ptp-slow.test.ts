@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { createMachine } from '../../src/machine/create.ts';
 import type { Machine, MachineConfig } from '../../src/machine/machine.ts';
 import { debian } from '../e2e/debian.ts';
-import { parsePtpReads, ptpReadsProgram } from '../support/ptp-reads.ts';
+import { installPtpReads, ptpReadsProgram, readPtp } from '../support/ptp-reads.ts';
 
 // Accuracy does not depend on the speed of the emulation. The machine runs in this process, so that it can be slowed down here.
 
@@ -97,13 +97,12 @@ it('ACC-4: 2000 precise reads are as exact on an emulation that is ten times as 
   if (typeof program === 'string') return skip(program);
   const [kernel, initrd] = await Promise.all([readFile(image.kernel), readFile(image.initrd)]);
   await using guest = await SlowGuest.boot({ kernel, initrd, cpus: 2 });
-  const lines = Buffer.from(program).toString('base64').replace(/.{76}/g, '$&\n');
-  await guest.run(`mkdir -p /tmp && base64 -d >/tmp/ptp-reads <<'end' && chmod +x /tmp/ptp-reads\n${lines}\nend`);
+  await installPtpReads(guest, program);
 
   for (const slowness of [1, 10]) {
     guest.slowness = slowness;
     Object.assign(guest.spent, { running: 0, total: 0 });
-    const reads = parsePtpReads(await guest.run(`/tmp/ptp-reads ${READS}`));
+    const reads = await readPtp(guest, READS);
     const { running, total } = guest.spent;
     const limit = Math.max(LIMIT_NS, 2 * guest.machine.info().clock.errorNs);
     console.log(

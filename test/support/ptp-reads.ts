@@ -44,13 +44,13 @@ export function ptpReadsProgram(arch: 'aarch64' | 'x86_64'): Uint8Array | string
 }
 
 /** Puts the program into a guest, as `/tmp/ptp-reads`: through its shell, in lines that its terminal takes. */
-export async function installPtpReads(guest: Guest, program: Uint8Array): Promise<void> {
+export async function installPtpReads(guest: Pick<Guest, 'run'>, program: Uint8Array): Promise<void> {
   const lines = Buffer.from(program).toString('base64').replace(/.{76}/g, '$&\n');
   await guest.run(`mkdir -p /tmp && base64 -d >/tmp/ptp-reads <<'end' && chmod +x /tmp/ptp-reads\n${lines}\nend`);
 }
 
 /** Runs it, see {@link installPtpReads}. @throws Error when the guest has no such device. */
-export async function readPtp(guest: Guest, count = 10_000, device = '/dev/ptp0'): Promise<PtpReads> {
+export async function readPtp(guest: Pick<Guest, 'run'>, count = 10_000, device = '/dev/ptp0'): Promise<PtpReads> {
   return parsePtpReads(await guest.run(`/tmp/ptp-reads ${count} ${device}`, { timeout: '300s' }));
 }
 
