@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { MemoryCell, MemoryMap } from '../vmm/index.ts';
-import { escapeXml, pinsSvg } from './pins-svg.ts';
+import { escapeXml } from './picture.ts';
+import { pinsSvg } from './pins-svg.ts';
 
 const FREE: MemoryCell = { short: 0, long: 0, write: 0, discarded: 0, unplugged: 0 };
 const BASE = 0x4000_0000;

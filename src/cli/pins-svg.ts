@@ -1,4 +1,5 @@
 import { formatSize, type MemoryCell, type MemoryMap, type MemoryMapRegion } from '../vmm/index.ts';
+import { escapeXml } from './picture.ts';
 
 /** A map of guest memory with what is written around it. */
 export interface PinsPicture {
@@ -68,17 +69,6 @@ export function pinsSvg({ name, map, notes }: PinsPicture): string {
     '</svg>',
     '',
   ].join('\n');
-}
-
-/** Text for an XML document: characters that it may not have at all become question marks. */
-export function escapeXml(s: string): string {
-  return s
-    .replace(/[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu, '?')
-    .replace(/&/g, '&amp;')
-    .replace(/</g, '&lt;')
-    .replace(/>/g, '&gt;')
-    .replace(/"/g, '&quot;')
-    .replace(/'/g, '&#39;');
 }
 
 function rowsOf(region: MemoryMapRegion): number {

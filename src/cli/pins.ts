@@ -1,5 +1,5 @@
-import { writeFile } from 'node:fs/promises';
-import { askVm, formatSize, type MemoryMap, type PinInfo, type PinReport, VmError } from '../vmm/index.ts';
+import { askVm, formatSize, type MemoryMap, type PinInfo, type PinReport } from '../vmm/index.ts';
+import { writePicture } from './picture.ts';
 import { pinsSvg } from './pins-svg.ts';
 
 /** Options of the verb. */
@@ -21,7 +21,11 @@ export async function pins(name: string | undefined, { json = false, svg }: Pins
   const answer = (await askVm(name, { verb: 'pins', map: svg !== undefined })) as PinsAnswer;
   const { map, ...report } = answer;
   if (svg !== undefined && map !== undefined) {
-    await writePicture(svg, pinsSvg({ name: name ?? answer.name ?? 'a VM', map, notes: picturedNotes(report) }));
+    await writePicture(
+      'pins',
+      svg,
+      pinsSvg({ name: name ?? answer.name ?? 'a VM', map, notes: picturedNotes(report) }),
+    );
   }
   process.stdout.write(json ? `${JSON.stringify(report)}\n` : formatPins(report));
 }
@@ -91,17 +95,4 @@ function formatTable(rows: readonly (readonly string[])[]): string[] {
       .join('  ')
       .trimEnd(),
   );
-}
-
-async function writePicture(path: string, svg: string): Promise<void> {
-  try {
-    await writeFile(path, svg);
-  } catch (e) {
-    const { code, message } = e as NodeJS.ErrnoException;
-    throw new VmError('ERR_FILE_UNREADABLE', `pins: cannot write ${path} (${code ?? message})`, {
-      hint: 'check the path and its permissions',
-      cause: e,
-      details: { path, errno: code },
-    });
-  }
 }

@@ -1,3 +1,4 @@
+import { formatNs } from './scale.ts';
 import type { TopAccess, TopSample, TopVcpu } from './top.ts';
 
 /** A sample as a table of at most `rows` lines. */
@@ -33,21 +34,14 @@ function accessRow(a: TopAccess): string[] {
     a.offset === undefined ? 'others' : `0x${a.offset.toString(16)}`,
     rate(a.readsPerSecond),
     rate(a.writesPerSecond),
-    time(a.meanNs),
-    time(a.p99Ns),
+    formatNs(a.meanNs),
+    formatNs(a.p99Ns),
   ];
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
 const rate = (perSecond: number): string => perSecond.toFixed(perSecond > 0 && perSecond < 10 ? 1 : 0);
-
-/** A time in ns, for people. */
-function time(ns: number): string {
-  if (ns < 1000) return `${ns.toFixed(0)} ns`;
-  if (ns < 1e6) return `${(ns / 1e3).toFixed(1)} us`;
-  return `${(ns / 1e6).toFixed(1)} ms`;
-}
 
 /** Columns as wide as what is in them; those from `right` on are numbers. */
 function table(head: readonly string[], body: readonly (readonly string[])[], right: number): string[] {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { askVm, latencyPercentile, onlyVm, parseDuration, VmError, type VmStats } from '../vmm/index.ts';
+import { openScreen } from './screen.ts';
 import { formatTop } from './top-format.ts';
 
 /** Options of the verb. */
@@ -54,11 +55,6 @@ export interface TopSample {
   readonly accesses: readonly TopAccess[];
 }
 
-const CLEAR = '\x1b[H\x1b[J';
-const ENTER_SCREEN = '\x1b[?1049h\x1b[?25l';
-const LEAVE_SCREEN = '\x1b[?25h\x1b[?1049l';
-const CTRL_C = 3;
-
 /**
  * `tsvisor top [NAME]`: what a running VM does, again and again until it ends, `signal` aborts or, on a terminal, q is typed.
  * @throws VmError ERR_STATE when there is no such VM, or it ends before the first sample is complete.
@@ -68,9 +64,8 @@ export async function top(name: string | undefined, options: TopCommandOptions, 
   const ms = parseDuration(options.interval ?? '1s', 'interval');
   const vm = name ?? (await onlyVm());
   const stats = async () => (await askVm(vm, { verb: 'stats' })) as VmStats;
-  const screen = process.stdout.isTTY && !json && !once;
   const quit = new AbortController();
-  using _ = screen ? openScreen(() => quit.abort()) : undefined;
+  using screen = process.stdout.isTTY && !json && !once ? openScreen({ quit: () => quit.abort() }) : undefined;
   const stop = AbortSignal.any([signal, quit.signal]);
   let before = await stats();
   let shown = false;
@@ -87,10 +82,8 @@ export async function top(name: string | undefined, options: TopCommandOptions, 
     }
     const sample = difference(vm, before, after);
     if (json) process.stdout.write(`${JSON.stringify(sample)}\n`);
-    else {
-      const rows = screen ? process.stdout.rows - 1 : Number.POSITIVE_INFINITY;
-      process.stdout.write(`${screen ? CLEAR : shown ? '\n' : ''}${formatTop(sample, rows)}`);
-    }
+    else if (screen === undefined) process.stdout.write(`${shown ? '\n' : ''}${formatTop(sample)}`);
+    else screen.show(formatTop(sample, process.stdout.rows - 1));
     if (once) return;
     shown = true;
     before = after;
@@ -160,32 +153,4 @@ function threadSplit(
   if (vcpus.length > 1) return { guest: 0, exits: answers, eventLoop, idle: slept + run - answers };
   const guest = Math.min(run, vcpus[0]?.guest ?? 0);
   return { guest, exits: run - guest, eventLoop, idle: slept };
-}
-
-/** The terminal's second screen, and its keys; until it is disposed. */
-function openScreen(quit: () => void): Disposable {
-  const { stdin, stdout } = process;
-  const onKey = (bytes: Buffer) => {
-    if (bytes.includes(CTRL_C) || bytes.includes('q')) quit();
-  };
-  const leave = () => {
-    stdout.write(LEAVE_SCREEN);
-  };
-  stdout.write(ENTER_SCREEN);
-  // However the process ends.
-  process.once('exit', leave);
-  if (stdin.isTTY) {
-    stdin.setRawMode(true);
-    stdin.on('data', onKey);
-  }
-  return {
-    [Symbol.dispose]: () => {
-      process.off('exit', leave);
-      leave();
-      if (!stdin.isTTY) return;
-      stdin.off('data', onKey);
-      stdin.setRawMode(false);
-      stdin.pause();
-    },
-  };
 }
