@@ -167,6 +167,34 @@ describe('a harvest', () => {
     expect(rig.collect()).toEqual([[FIRST, PAGE]]);
   });
 
+  it('of a ring that has run over is an error of the host: pages are lost', () => {
+    const rig = new Rig(2);
+    rig.rings.setLogging(true);
+    for (let page = 0; page < 256; page++) rig.write(FIRST + page * PAGE, 1);
+    expect(() => rig.collect()).toThrow(
+      expect.objectContaining({ code: 'ERR_VCPU_FAILED', details: { cpu: 1 }, hint: expect.stringContaining('log') }),
+    );
+  });
+
+  it('for a vCPU whose ring was full may come too late; for one whose ring is empty and stays full it is an error', () => {
+    const rig = new Rig(2);
+    rig.rings.setLogging(true);
+    const told: number[] = [];
+    const into = { markDirty: (base: number, length: number) => void told.push(base, length) };
+    for (let round = 0; round < 3; round++) {
+      for (const cpu of [0, 1]) {
+        for (let page = 0; !rig.full(cpu); page++) rig.write((cpu === 0 ? FIRST : SECOND) + page * PAGE, cpu);
+      }
+      // The first takes the entries of both.
+      for (const cpu of [0, 1]) rig.rings.full(cpu, into);
+      expect(told.splice(0)).toEqual([FIRST, 192 * PAGE, SECOND, 192 * PAGE]);
+    }
+    expect(() => rig.rings.full(1, into)).toThrow(expect.objectContaining({ code: 'ERR_VCPU_FAILED' }));
+    // It ends with the rings.
+    rig.rings.attach([]);
+    rig.rings.full(1, into);
+  });
+
   it('after the rings are gone finds nothing', () => {
     const rig = new Rig();
     rig.rings.setLogging(true);

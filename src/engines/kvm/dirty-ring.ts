@@ -1,4 +1,5 @@
 import type { DirtySink } from '../../memory/pin-types.ts';
+import { VmError } from '../../util/errors.ts';
 import {
   KVM_CAP_DIRTY_LOG_RING,
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
@@ -10,9 +11,6 @@ import { PAGE, type PageLog } from './page-log.ts';
 import type { LiveSlot, SlotTable } from './slots.ts';
 import { errnoOf } from './system.ts';
 import type { KvmVm } from './vm.ts';
-
-/** Entries of a vCPU's ring: 64 KiB of the host, and an exit for every 16 MiB that are written between two collections. */
-export const RING_ENTRIES = 4096;
 
 /** 32-bit words of an entry, and where its fields are. */
 const WORDS = kvm_dirty_gfn.sizeof / 4;
@@ -30,10 +28,13 @@ export interface DirtyRingsOptions {
   pause(): void;
 }
 
-/** A vCPU's ring and the entry that is written next. */
+/** A vCPU's ring. */
 interface Ring {
   readonly words: Int32Array;
+  /** The entry that is written next. */
   next: number;
+  /** Entries that were taken since it was full. */
+  taken: number;
 }
 
 /**
@@ -80,7 +81,7 @@ export class DirtyRings implements PageLog {
 
   /** The rings of a new VM's vCPUs; none when they are gone. */
   attach(rings: readonly ArrayBuffer[]): void {
-    this.#rings = rings.map(r => ({ words: new Int32Array(r), next: 0 }));
+    this.#rings = rings.map(r => ({ words: new Int32Array(r), next: 0, taken: 0 }));
   }
 
   setLogging(on: boolean): void {
@@ -95,30 +96,49 @@ export class DirtyRings implements PageLog {
     this.harvest(into);
   }
 
-  /** Takes the entries that there are, while vCPUs may run, and makes room for as many. @throws VmError ERR_HOST_CALL. */
+  /** Answers KVM_EXIT_DIRTY_RING_FULL of a vCPU; others may run. @throws VmError ERR_VCPU_FAILED, ERR_HOST_CALL. */
+  full(cpu: number, into: DirtySink): void {
+    this.harvest(into);
+    const ring = this.#rings[cpu];
+    if (ring === undefined) return;
+    // The harvest for another vCPU may have emptied it, but not since this one was full before.
+    if (ring.taken === 0) throw overflowed(cpu);
+    ring.taken = 0;
+  }
+
+  /** Takes the entries that there are, while vCPUs may run, and makes room for as many. @throws VmError as {@link full}. */
   harvest(into: DirtySink): void {
     const slots = new Map(this.#o.slots.ram().map(s => [s.slot, s]));
     let found = false;
-    for (const ring of this.#rings) if (harvestRing(ring, slots, into)) found = true;
+    for (const [cpu, ring] of this.#rings.entries()) {
+      const taken = harvestRing(ring, slots, into);
+      if (taken > 0) found = true;
+      // KVM keeps some in reserve. One that runs guests in software may not look at the ring in time.
+      if (taken >= ring.words.length / WORDS) throw overflowed(cpu);
+      ring.taken += taken;
+    }
     // Until then writes to these pages are not noticed again, and after it their contents may be read.
     if (found) this.#o.vm.resetDirtyRings();
   }
 }
 
 /**
+ * Tells of a ring's entries and gives them back. How many there were.
+ *
  * Flags are the only word of an entry that both sides write. Of an ArrayBuffer that is not shared, too, Atomics are accesses to
  * memory in their order: what stands before a store is seen before it, what follows a load is read after it.
  */
-function harvestRing(ring: Ring, slots: ReadonlyMap<number, LiveSlot>, into: DirtySink): boolean {
+function harvestRing(ring: Ring, slots: ReadonlyMap<number, LiveSlot>, into: DirtySink): number {
   const { words } = ring;
+  const entries = words.length / WORDS;
   let from: LiveSlot | undefined;
   let first = 0;
   let end = 0;
   const tell = () => {
     if (from !== undefined) into.markDirty(from.base + first * PAGE, (end - first) * PAGE);
   };
-  let found = false;
-  for (;;) {
+  let taken = 0;
+  for (; taken < entries; taken++) {
     const at = ring.next * WORDS;
     if (Atomics.load(words, at + FLAGS) !== KVM_DIRTY_GFN_F_DIRTY) break;
     // The upper half is the address space: 0 but for SMM on x86, which has no slots of its own here.
@@ -133,9 +153,16 @@ function harvestRing(ring: Ring, slots: ReadonlyMap<number, LiveSlot>, into: Dir
     }
     end = page + 1;
     Atomics.store(words, at + FLAGS, KVM_DIRTY_GFN_F_RESET);
-    ring.next = (ring.next + 1) % (words.length / WORDS);
-    found = true;
+    ring.next = (ring.next + 1) % entries;
   }
   tell();
-  return found;
+  return taken;
+}
+
+/** What it has lost cannot be known, and its vCPU does not run again. */
+function overflowed(cpu: number): VmError {
+  return new VmError('ERR_VCPU_FAILED', `the dirty ring of vCPU ${cpu} has run over: KVM did not stop it in time`, {
+    hint: 'use the dirty log on this host (KvmEngineOptions.dirtyRing: 0)',
+    details: { cpu },
+  });
 }

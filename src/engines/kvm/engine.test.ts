@@ -523,9 +523,9 @@ describe('the pages that vCPUs write', () => {
   };
 
   it.each([
-    ['by an option', 0, none],
-    ['where the host has no rings', undefined, noRings],
-    ['where it refuses them', undefined, refused],
+    ['by default', undefined, none],
+    ['where the host has no rings', 1024, noRings],
+    ['where it refuses them', 1024, refused],
   ])('come from the dirty log %s', (_, dirtyRing, prepare) => {
     prepare();
     start(1, { dirtyRing });

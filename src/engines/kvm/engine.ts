@@ -9,7 +9,7 @@ import type { Architecture, Engine, ExitSink, HostMemory, SystemEvent, Vcpu } fr
 import type { VcpuRunner } from '../host/addon.ts';
 import * as kvm from './abi/common.generated.ts';
 import { needCapabilities } from './capabilities.ts';
-import { DirtyRings, RING_ENTRIES } from './dirty-ring.ts';
+import { DirtyRings } from './dirty-ring.ts';
 import { KvmDoorbells } from './doorbells.ts';
 import { CoalescedRing, ExitState } from './exit-state.ts';
 import { BitmapLog } from './page-log.ts';
@@ -80,7 +80,7 @@ export interface KvmEngineOptions {
   readonly counterHz: number;
   /** Doorbells by ioeventfd: default where vCPUs have threads of their own. An inline vCPU is faster with the exit. */
   readonly ioeventfd?: boolean | undefined;
-  /** Entries of each vCPU's dirty ring, a power of two; 0: the dirty log. Default 4096 where the host has rings, else the log. */
+  /** Entries of each vCPU's dirty ring, a power of two; on a host without rings, and by default, it is the dirty log (PageLog). */
   readonly dirtyRing?: number | undefined;
 }
 
@@ -139,7 +139,7 @@ export class KvmEngine implements Engine, PlugListener {
       this.#table = new SlotTable(o.vm, o.vm.check(kvm.KVM_CAP_NR_MEMSLOTS) || 32);
       this.slots = new KvmMemorySlots(this.#table, o.vm.check(kvm.KVM_CAP_READONLY_MEM) > 0);
       const pause = () => this.pause();
-      const entries = o.dirtyRing ?? RING_ENTRIES;
+      const entries = o.dirtyRing ?? 0;
       this.#rings = entries > 0 ? DirtyRings.open({ vm: o.vm, slots: this.#table, entries, pause }) : undefined;
       this.#build();
       this.writeTracker = new KvmRam({
@@ -400,7 +400,7 @@ export class KvmEngine implements Engine, PlugListener {
         sink.failed(cpu, `cpu ${cpu} halted, and nothing can wake it`);
         return;
       case kvm.KVM_EXIT_DIRTY_RING_FULL:
-        this.#rings?.harvest(this.writeTracker.kept);
+        this.#rings?.full(cpu, this.writeTracker.kept);
         return;
       case kvm.KVM_EXIT_IRQ_WINDOW_OPEN:
       case kvm.KVM_EXIT_INTR:
