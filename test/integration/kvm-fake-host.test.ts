@@ -137,6 +137,37 @@ describe.skipIf(missing !== undefined)('the host of the unit tests answers as KV
     });
   });
 
+  it('about dirty rings', context => {
+    const probe = new Trial(host());
+    open.push(probe);
+    if (probe.vm.check(kvm.KVM_CAP_DIRTY_LOG_RING) === 0) context.skip('this KVM has none');
+    const memory = sharedMemory(4 * PAGE);
+    const enable = (t: Trial, size: number, capability: number = kvm.KVM_CAP_DIRTY_LOG_RING) =>
+      t.try(`rings of ${size} bytes`, () => t.vm.enableCap(capability, size));
+    const reset = (t: Trial) => t.try('reset', () => expect(t.vm.resetDirtyRings()).toBe(0));
+    const outcomes = expectSame(t => {
+      t.outcomes.push(`at most ${t.vm.check(kvm.KVM_CAP_DIRTY_LOG_RING)}`);
+      reset(t);
+      for (const size of [0, 2048, 3 * PAGE, 2 ** 21, 4 * PAGE, 4 * PAGE]) enable(t, size);
+      reset(t);
+      const cpu = t.vm.createVcpu(0);
+      enable(t, 4 * PAGE);
+      t.vm.setMemoryRegion({ slot: 3, base: 0, size: 4 * PAGE, flags: LOG, bytes: memory });
+      t.try('the dirty log', () => t.vm.getDirtyLog(3, new Uint8Array(8)));
+      const runner = t.host.runnerCreate([cpu], t.vm.system.vcpuMapSize, false, 4 * PAGE);
+      const ring = t.host.runnerRing(runner, 0);
+      t.outcomes.push(`${ring.byteLength} bytes`, `${new Uint8Array(ring).some(b => b !== 0)}`);
+      reset(t);
+      t.host.runnerDestroy(runner, 1000);
+      t.outcomes.push(`${ring.byteLength} bytes`);
+    });
+    expect(outcomes.filter(o => o.startsWith('rings') && o.endsWith('done'))).toHaveLength(1);
+    expectSame(t => {
+      t.vm.createVcpu(0);
+      enable(t, 4 * PAGE, kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL);
+    });
+  });
+
   it('about ioeventfds', () => {
     expectSame(t => {
       const [a, b] = [t.eventfd(), t.eventfd()];
