@@ -1,5 +1,6 @@
 import { VmError } from '../util/errors.ts';
 import { hex } from '../util/hex.ts';
+import { upper32 } from '../util/words.ts';
 import type { AccessSize, AddressBus, BusDevice, Mapping } from './types.ts';
 
 /** An access to an address without a device. `value` is what a write carried; reads were answered with all ones. */
@@ -96,7 +97,7 @@ class Bus implements AddressBus {
       return;
     }
     this.write(address, 4, Number(BigInt.asUintN(32, value)));
-    this.write(address + 4, 4, Number(BigInt.asUintN(32, value >> 32n)));
+    this.write(address + 4, 4, upper32(value));
   }
 
   #find(address: number): Range | undefined {

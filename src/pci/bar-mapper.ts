@@ -1,6 +1,7 @@
 import type { AccessSize, AddressBus, BusDevice } from '../bus/types.ts';
 import type { MemorySlots } from '../memory/types.ts';
 import { hex } from '../util/hex.ts';
+import { upper32 } from '../util/words.ts';
 import type { BarIndex, BarSpec, DoorbellEvents } from './bar.ts';
 
 /** A range of bus addresses that the host bridge forwards to its functions. */
@@ -224,6 +225,6 @@ class ShiftedDevice implements BusDevice {
       return;
     }
     this.device.write(at, 4, Number(BigInt.asUintN(32, value)));
-    this.device.write(at + 4, 4, Number(BigInt.asUintN(32, value >> 32n)));
+    this.device.write(at + 4, 4, upper32(value));
   }
 }

@@ -1,5 +1,6 @@
 import type { AccessSize } from '../../bus/types.ts';
 import { VmError } from '../../util/errors.ts';
+import { upper32 } from '../../util/words.ts';
 import { msiVectors, type PciDeviceDefinition } from './definition.ts';
 import type { BarHandlers, DeviceBar, DeviceVector, PciDevice } from './device.ts';
 import { type DmaPort, ProgramDma } from './dma.ts';
@@ -123,7 +124,7 @@ export class RunningProgram implements DeviceProgram {
     const handlers = this.#handlers[bar];
     if (this.#failed || handlers?.write64 === undefined) {
       this.write(bar, offset, 4, Number(BigInt.asUintN(32, value)));
-      this.write(bar, offset + 4, 4, Number(BigInt.asUintN(32, value >> 32n)));
+      this.write(bar, offset + 4, 4, upper32(value));
       return;
     }
     this.#run(`a write of BAR ${bar}`, () => handlers.write64!(offset, value));

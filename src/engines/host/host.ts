@@ -15,15 +15,26 @@ export function host(): Addon {
   return {
     version: addon.version,
     napi: addon.napi,
-    open: (path, flags, mode) => named(() => addon.open(path, flags, mode), path),
+    open: (path, flags, mode) =>
+      named(
+        () => addon.open(path, flags, mode),
+        () => path,
+      ),
     close: fd => named(() => addon.close(fd)),
     ioctl: (fd, request, argument) =>
-      named(() => addon.ioctl(fd, request, argument), `request 0x${request.toString(16)}`),
+      named(
+        () => addon.ioctl(fd, request, argument),
+        () => `request 0x${request.toString(16)}`,
+      ),
     eventfd: (initial, flags) => named(() => addon.eventfd(initial, flags)),
     eventfdRead: fd => named(() => addon.eventfdRead(fd)),
     eventfdWrite: (fd, value) => named(() => addon.eventfdWrite(fd, value)),
     mmap: (length, prot, flags, fd, offset) => named(() => addon.mmap(length, prot, flags, fd, offset)),
-    madvise: (view, offset, length, advice) => named(() => addon.madvise(view, offset, length, advice), advice),
+    madvise: (view, offset, length, advice) =>
+      named(
+        () => addon.madvise(view, offset, length, advice),
+        () => advice,
+      ),
     pageSize: () => named(() => addon.pageSize()),
     counterHz: () => named(() => addon.counterHz()),
     clockPair: into => named(() => addon.clockPair(into)),
@@ -34,8 +45,7 @@ export function host(): Addon {
     setWatching: (watch, wanted) => named(() => addon.setWatching(watch, wanted)),
     unwatch: watch => named(() => addon.unwatch(watch)),
     prlimit: (resource, soft, hard) => named(() => addon.prlimit(resource, soft, hard)),
-    runnerCreate: (fds, mapSize, threads, ringSize) =>
-      named(() => addon.runnerCreate(fds, mapSize, threads, ringSize)),
+    runnerCreate: (fds, mapSize, threads, ringSize) => named(() => addon.runnerCreate(fds, mapSize, threads, ringSize)),
     runnerState: (runner, vcpu) => named(() => addon.runnerState(runner, vcpu)),
     runnerRing: (runner, vcpu) => named(() => addon.runnerRing(runner, vcpu)),
     runnerCounters: runner => named(() => addon.runnerCounters(runner)),
@@ -52,14 +62,14 @@ export function host(): Addon {
   };
 }
 
-function named<T>(call: () => T, subject?: string): T {
+function named<T>(call: () => T, subject?: () => string): T {
   try {
     return call();
   } catch (e) {
     const { errno, syscall, message } = e as NodeJS.ErrnoException;
     if (errno === undefined) throw new VmError('ERR_INTERNAL', message, { cause: e });
     const name = getSystemErrorName(-errno);
-    const what = subject === undefined ? syscall : `${syscall} (${subject})`;
+    const what = subject === undefined ? syscall : `${syscall} (${subject()})`;
     throw new VmError('ERR_HOST_CALL', `${what} failed: ${name}`, {
       cause: e,
       details: { call: syscall, errno: name },

@@ -82,6 +82,8 @@ export class KvmVm implements Disposable {
   readonly #type: number;
   #fd: number;
   readonly #vcpus: number[] = [];
+  /** Filled anew for each message: to allocate it would cost as much as to send it. */
+  readonly #msi = new Struct(kvm_msi.sizeof);
   #closed = false;
 
   /**
@@ -185,9 +187,9 @@ export class KvmVm implements Disposable {
 
   /** 4.70, KVM_SIGNAL_MSI: false when the guest has blocked it. `deviceId` is given only where KVM takes it. */
   signalMsi(m: MsiMessage, withDevice: boolean): boolean {
-    const s = new Struct(kvm_msi.sizeof).u32(kvm_msi.address_lo, m.address % 2 ** 32).u32(kvm_msi.data, m.data);
+    const s = this.#msi.u32(kvm_msi.address_lo, m.address % 2 ** 32).u32(kvm_msi.data, m.data);
     s.u32(kvm_msi.address_hi, Math.floor(m.address / 2 ** 32));
-    if (withDevice) s.u32(kvm_msi.flags, KVM_MSI_VALID_DEVID).u32(kvm_msi.devid, m.deviceId ?? 0);
+    s.u32(kvm_msi.flags, withDevice ? KVM_MSI_VALID_DEVID : 0).u32(kvm_msi.devid, withDevice ? (m.deviceId ?? 0) : 0);
     return this.ioctl(KVM_SIGNAL_MSI, s.bytes) > 0;
   }
 

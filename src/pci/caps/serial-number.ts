@@ -1,3 +1,4 @@
+import { upper32 } from '../../util/words.ts';
 import type { Capability, CapabilityHost } from '../capability.ts';
 import { EXT_CAP_ID_DSN } from '../regs.ts';
 
@@ -12,6 +13,6 @@ export class SerialNumberCapability implements Capability {
 
   install({ config }: CapabilityHost, offset: number): void {
     config.define(offset + 4, 4, Number(BigInt.asUintN(32, this.serial)));
-    config.define(offset + 8, 4, Number(BigInt.asUintN(32, this.serial >> 32n)));
+    config.define(offset + 8, 4, upper32(this.serial));
   }
 }

@@ -1,4 +1,5 @@
 import { FOLL_PIN, FOLL_WRITE, PIN_PAGE, type PinHandle, type PinOwner, type Pins } from '../../../memory/pin-types.ts';
+import { upper32 } from '../../../util/words.ts';
 
 const END_OF_ADDRESSES = 2n ** 52n;
 
@@ -70,7 +71,7 @@ export class PinnedStruct implements Disposable {
   /** Two words, the lower first. */
   setU64(at: number, value: bigint): void {
     this.setU32(at, Number(BigInt.asUintN(32, value)));
-    this.setU32(at + 4, Number(BigInt.asUintN(32, value >> 32n)));
+    this.setU32(at + 4, upper32(value));
   }
 
   [Symbol.dispose](): void {

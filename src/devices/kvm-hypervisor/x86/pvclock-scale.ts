@@ -27,6 +27,6 @@ export function pvclockScale(hz: number): PvclockScale {
 
 /** Nanoseconds that `ticks` of the TSC take, as a guest computes them: 64 bits by way of a product of 96 bits. */
 export function ticksToNs(ticks: bigint, { mul, shift }: PvclockScale): bigint {
-  const shifted = BigInt.asUintN(64, shift < 0 ? ticks >> BigInt(-shift) : ticks << BigInt(shift));
-  return BigInt.asUintN(64, (shifted * BigInt(mul)) >> 32n);
+  const shifted = shift < 0 ? ticks >> BigInt(-shift) : BigInt.asUintN(64, ticks << BigInt(shift));
+  return (shifted * BigInt(mul)) >> 32n;
 }

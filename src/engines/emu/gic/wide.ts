@@ -1,8 +1,9 @@
 import type { AccessSize, BusDevice } from '../../../bus/types.ts';
+import { upper32 } from '../../../util/words.ts';
 
 /** The 32-bit half of a 64-bit register that `offset` names. */
 export function half(register: bigint, offset: number): number {
-  return Number(BigInt.asUintN(32, offset & 4 ? register >> 32n : register));
+  return offset & 4 ? upper32(register) : Number(BigInt.asUintN(32, register));
 }
 
 /** `register` with the half that `offset` names replaced. */

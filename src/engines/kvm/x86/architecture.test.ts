@@ -141,8 +141,14 @@ describe('interrupts of a PC', () => {
       expect(architecture.signalMsi({ address, data: 1 })).toBe(false);
     }
     expect(host.vm.messages).toEqual([{ address: 0xfee0_1004, data: 0x4041, deviceId: undefined }]);
+  });
+
+  it('by a message go nowhere where KVM cannot signal it', () => {
     host.capabilities.delete(KVM_CAP_SIGNAL_MSI);
+    const architecture = make(1);
+    architecture.build(vm);
     expect(architecture.signalMsi({ address: 0xfee0_0000, data: 1 })).toBe(false);
+    expect(host.vm.messages).toEqual([]);
   });
 
   it('by an event keep the pins in the table', () => {

@@ -49,6 +49,7 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
   #vm: KvmVm | undefined;
   #cpus: readonly X86Cpu[] = [];
   #supported: readonly CpuidLeaf[] | undefined;
+  #signalsMsi = false;
 
   constructor(o: X86Options) {
     this.#o = o;
@@ -73,6 +74,7 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
 
   build(vm: KvmVm): readonly X86Cpu[] {
     this.#vm = vm;
+    this.#signalsMsi = vm.check(KVM_CAP_SIGNAL_MSI) > 0;
     this.#supported ??= supportedCpuid(vm.system);
     const { reserved, cpus, invariantTsc } = this.#o;
     // 4.42 and 4.35; both before the first vCPU.
@@ -116,7 +118,7 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
   signalMsi(m: MsiMessage): boolean {
     // SDM volume 3, 11.11.1: the upper twelve bits of a message's address.
     if (m.address >= 2 ** 32 || Math.floor(m.address / 2 ** 20) !== 0xfee) return false;
-    if (this.#vm!.check(KVM_CAP_SIGNAL_MSI) === 0) return false;
+    if (!this.#signalsMsi) return false;
     this.#vm!.signalMsi(m, false);
     return true;
   }
