@@ -25,6 +25,8 @@ const SANITIZERS = [
 const TASKS = [
   ['storm', { seconds, threads: false }],
   ['storm', { seconds, threads: true }],
+  ['slots', { seconds, threads: false }],
+  ['slots', { seconds, threads: true }],
   ['pauses', { times: 1000 }],
   ['churn', { times: 40 }],
   ['loads', { times: loads }],

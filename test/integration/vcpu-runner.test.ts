@@ -285,6 +285,21 @@ describe('stress', () => {
     );
   }
 
+  for (const threads of [false, true]) {
+    withKvm(
+      `slots that come and go for ${SECONDS} s lose and double no write, ${threads ? 'threads' : 'inline'}`,
+      async () => {
+        const limit = (SECONDS + 60) * 1000;
+        const result = await kit.run(addonPath, 'slots', { options: { seconds: SECONDS, threads }, limit });
+        expect(result.status).toBe(0);
+        expect(result.changes).toBeGreaterThan(100);
+        // Writes went both ways.
+        expect(result.exits).toBeGreaterThan(100);
+        expect(result.inSlot).toBeGreaterThan(100);
+      },
+    );
+  }
+
   withKvm(`threads are paused and resumed ${PAUSES} times`, async () => {
     const result = await kit.run(addonPath, 'pauses', { options: { times: PAUSES }, limit: 300_000 });
     expect(result.status).toBe(0);

@@ -4,13 +4,21 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { Addon } from '../../src/engines/host/addon.ts';
-import { KvmGuest, PROGRAMS } from './kvm-guest.ts';
+import {
+  KVM_MEM_LOG_DIRTY_PAGES,
+  KVM_MEM_READONLY,
+  KVM_SET_USER_MEMORY_REGION,
+  kvm_userspace_memory_region,
+} from '../../src/engines/kvm/abi/common.generated.ts';
+import { KvmGuest, MMIO, PROGRAMS } from './kvm-guest.ts';
 
 // What is done with vCPUs in processes and Workers of their own: under a storm of signals, with a stuck vCPU, with the
 // addon's sanitizer builds. native.ts bundles this file and starts it: node vcpu-tasks.mjs ADDON TASK [ARGUMENT].
 
 const EINTR = 4;
 const MILLISECOND = 1e6;
+const PAGE = 4096;
+const [PROT_READ_WRITE, MAP_SHARED_ANONYMOUS] = [3, 0x21];
 const turn = () => new Promise(resolve => setImmediate(resolve));
 
 /** What a task found; printed as JSON, or posted to the thread that started the Worker. */
@@ -115,6 +123,70 @@ async function pauses(addon: Addon, { times = 100 }): Promise<TaskResult> {
     if (i % 16 === 0) await turn();
   }
   return { exits: tally.settle(), kicks: guest.counters[4]! + guest.counters[12]! };
+}
+
+/**
+ * Adds and removes memory slots for `seconds`, under a guest that writes its counter there: into the slot while it is mapped, by an exit
+ * else. No number may be missing or come twice, wherever it went. Other slots come and go beside.
+ */
+async function slots(addon: Addon, { seconds = 1, threads = false }): Promise<TaskResult> {
+  using guest = new KvmGuest(addon, threads ? [PROGRAMS.mmio, PROGRAMS.count] : [PROGRAMS.mmio], threads);
+  const memory = addon.mmap(16 * PAGE, PROT_READ_WRITE, MAP_SHARED_ANONYMOUS, -1, 0);
+  const written = new Uint32Array(memory, 0, 1);
+  const set = (slot: number, at: number, size: number, flags: number) => {
+    const region = new DataView(new ArrayBuffer(kvm_userspace_memory_region.sizeof));
+    region.setUint32(kvm_userspace_memory_region.slot, slot, true);
+    region.setUint32(kvm_userspace_memory_region.flags, flags, true);
+    region.setUint32(kvm_userspace_memory_region.guest_phys_addr, at, true);
+    region.setUint32(kvm_userspace_memory_region.memory_size, size, true);
+    const address = addon.addressOf(new Uint8Array(memory, (slot - 1) * PAGE));
+    addon.storeAddress(region, kvm_userspace_memory_region.userspace_addr, address);
+    addon.ioctl(guest.vm, KVM_SET_USER_MEMORY_REGION, region);
+    addon.releaseAddress(address);
+  };
+  /** The last number that is accounted for. */
+  let last = 0;
+  const others = new Tally(guest);
+  const run = async (ms: number) => {
+    for (const end = performance.now() + ms; performance.now() < end; ) {
+      const n = guest.run(Math.random() * MILLISECOND);
+      if (n === -1) await turn();
+      else if (n > 0) others.check(n);
+      else {
+        const exit = guest.exit(0);
+        if (exit.reason !== 'mmio write' || exit.value !== ++last) {
+          throw new Error(`exit ${last} is ${JSON.stringify(exit)}`);
+        }
+      }
+      if (Math.random() < 0.1) addon.kick(guest.runner);
+    }
+  };
+  const there = new Set<number>();
+  let changes = 0;
+  let inSlot = 0;
+  const started = performance.now();
+  while (performance.now() < started + seconds * 1000) {
+    written[0] = 0;
+    set(1, MMIO, PAGE, [0, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY][changes % 3]!);
+    for (let i = 0; i < 8; i++) {
+      const slot = 2 + Math.floor(Math.random() * 15);
+      const gone = there.delete(slot);
+      if (!gone) there.add(slot);
+      set(slot, MMIO + (slot - 1) * PAGE, gone ? 0 : PAGE, 0);
+      changes++;
+    }
+    await run(Math.random() * 3);
+    set(1, MMIO, 0, 0);
+    changes += 2;
+    const value = written[0]!;
+    if (value !== 0) {
+      if (value <= last) throw new Error(`the slot has ${value}, exit ${last} came before`);
+      inSlot += value - last;
+      last = value;
+    }
+    await run(Math.random() * 3);
+  }
+  return { changes, exits: last - inSlot, inSlot, others: threads ? others.seen[1]! : null };
 }
 
 /** Makes and destroys runners, a few exits each; some doorbells too. */
@@ -307,6 +379,7 @@ async function readClocks(addon: Addon, { times = 1 }): Promise<TaskResult> {
 export const TASKS = {
   storm,
   pauses,
+  slots,
   churn,
   spin,
   leave,
