@@ -2,14 +2,7 @@ import { EventEmitter } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type MessagePort, Worker } from 'node:worker_threads';
-import type {
-  ClockSample,
-  ExitReason,
-  MachineConfig,
-  MachineInfo,
-  MachineReport,
-  MachineStats,
-} from '../machine/machine.ts';
+import type { ClockSample, ExitReason, MachineInfo, MachineReport, MachineStats } from '../machine/machine.ts';
 import {
   type Answers,
   CONSOLE_WINDOW,
@@ -25,10 +18,10 @@ import { VmBalloon } from './balloon.ts';
 import { type VmChannel, VmChannels } from './channel.ts';
 import { VmConsole } from './console.ts';
 import { chooseEngine, type EngineChoice } from './engine-choice.ts';
-import { checkLinuxFits, readGuestFile } from './files.ts';
 import { type ForkOptions, forkVm } from './fork.ts';
-import { type InlineHost, placeDevices } from './inline-devices.ts';
-import { checkMachine, chooseMachine, DEFAULT_PARAMS } from './machine-choice.ts';
+import type { InlineHost } from './inline-devices.ts';
+import { checkMachine, chooseMachine } from './machine-choice.ts';
+import { makeConfig, readFiles } from './machine-config.ts';
 import { VmMemory } from './memory.ts';
 import { type ResolvedOptions, resolveOptions, type VmOptions } from './options.ts';
 import { VmPci } from './pci.ts';
@@ -631,61 +624,6 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
     if (this.#file === undefined || this.#file.destroyed) done();
     else this.#file.once('close', done).end();
   }
-}
-
-/** The files that go into the guest. */
-interface GuestFiles {
-  readonly kernel: Uint8Array | undefined;
-  readonly initrd: Uint8Array | undefined;
-  /** Their buffers that are ours to give away. */
-  readonly transfer: readonly ArrayBuffer[];
-}
-
-async function readFiles(o: ResolvedOptions, signal: AbortSignal | undefined): Promise<GuestFiles> {
-  const transfer: ArrayBuffer[] = [];
-  const load = async (what: 'kernel' | 'initrd') => {
-    const source = o[what];
-    if (typeof source !== 'string') return source;
-    const bytes = await readGuestFile(source, what, o.memory, signal);
-    // A small file's bytes may lie in a buffer that Node shares with others.
-    if (bytes.byteLength === bytes.buffer.byteLength) transfer.push(bytes.buffer as ArrayBuffer);
-    return bytes;
-  };
-  const [kernel, initrd] = await Promise.all([load('kernel'), load('initrd')]);
-  if (kernel !== undefined) checkLinuxFits(kernel, initrd, o.memory);
-  return { kernel, initrd, transfer };
-}
-
-/** The machine's configuration, and what is given away with it. */
-function makeConfig(
-  o: ResolvedOptions,
-  { kernel, initrd, transfer }: GuestFiles,
-  chosen: Pick<MachineConfig, 'machine' | 'engine'>,
-  host: InlineHost,
-): { readonly config: MachineConfig; readonly transfer: readonly (ArrayBuffer | MessagePort)[] } {
-  const placed = placeDevices(o.devices, host);
-  const config: MachineConfig = {
-    ...chosen,
-    kernel,
-    firmware: o.firmware,
-    flash: o.flash,
-    initrd,
-    params: o.params ?? DEFAULT_PARAMS[chosen.machine],
-    memoryBytes: o.memory,
-    cpus: o.cpus,
-    clock: o.clock,
-    gic: o.gic ?? 3,
-    ...(o.seed === undefined ? {} : { seed: o.seed }),
-    trace: o.trace,
-    devices: placed.devices,
-    pciSlots: o.slots,
-    pciHost: o.pciHost,
-    virtio: o.virtio,
-    ...(o.invariantTsc === undefined ? {} : { invariantTsc: o.invariantTsc }),
-    ptp: o.ptp,
-    ...(o.pinLimit === undefined ? {} : { pinLimitBytes: o.pinLimit }),
-  };
-  return { config, transfer: [...transfer, ...placed.transfer] };
 }
 
 async function openForWriting(path: string): Promise<FileHandle> {
