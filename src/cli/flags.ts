@@ -28,9 +28,11 @@ export function flagsToOptions(flags: Readonly<Record<string, unknown>>): Record
   const options: Record<string, unknown> = {};
   for (const name of OPTION_NAMES) {
     const text = flags[name];
+    const meta = OPTIONS[name];
+    // Commander says true where --no-NAME is not given: that is nobody's wish, and a configuration file may have another.
+    if (meta.kind === 'off' && text === true) continue;
     if (typeof text === 'boolean' || Array.isArray(text)) options[name] = text;
     if (typeof text !== 'string') continue;
-    const meta = OPTIONS[name];
     if (meta.kind === 'number') options[name] = /^\d+$/.test(text) ? Number(text) : text;
     else if (meta.kind === 'list') options[name] = text.split(',').filter(t => t !== '');
     else options[name] = text;
