@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { type CreateOptions, OPTION_NAMES, VmError } from '../vmm/index.ts';
 import type { BenchPinFlags } from './bench.ts';
+import type { ClockCommandOptions } from './clock.ts';
 import { EXIT } from './exit-codes.ts';
 import { addVmFlags } from './flags.ts';
 import type { ImagesCommandOptions } from './images.ts';
@@ -118,6 +119,22 @@ function buildProgram(out: Output, options: CliOptions, exit: (code: number) => 
     .action(async (name: string | undefined, flags: TopCommandOptions) => {
       const { top } = await import('./top.ts');
       exit(await untilSignal(signal => top(name, flags, signal)));
+    });
+
+  program
+    .command('clock')
+    .argument('[name]', 'name of the VM, if several run')
+    .description(
+      "show a running VM's time: how far it has moved from the host's, how exact that is, who answers ptp_kvm",
+    )
+    .option('--once', 'one sample, then end')
+    .option('--interval <time>', 'time between two samples (default: 1s)')
+    .option('--count <number>', 'end after so many samples')
+    .option('--svg <file>', 'at the end, write a picture of the samples to a file')
+    .option('--json', 'JSON lines on stdout')
+    .action(async (name: string | undefined, flags: ClockCommandOptions) => {
+      const { clock } = await import('./clock.ts');
+      exit(await untilSignal(signal => clock(name, flags, signal)));
     });
 
   const plug = program
