@@ -26,6 +26,8 @@ const GOOD: HostProbe = {
   },
   kvm: { exists: true, opens: true, reason: undefined, fix: undefined, apiVersion: 12, capabilities: CAPABILITIES },
   memlock: Number.POSITIVE_INFINITY,
+  clocksource: 'tsc',
+  unpaired: undefined,
 };
 
 /** What people read of one check; '' when it says nothing. */
@@ -33,6 +35,18 @@ function words(host: HostProbe, check: string, verbose = false): string {
   const findings = hostFindings(host, verbose).filter(f => f.check === check);
   return findings.map(printFinding).join('');
 }
+
+describe('the clock', () => {
+  test('is told of where KVM cannot pair it', () => {
+    expect([words(GOOD, 'clock'), words(GOOD, 'clock', true)]).toEqual([
+      '',
+      'ok    clock   this host runs on tsc: KVM answers ptp_kvm\n',
+    ]);
+    const hpet = { ...GOOD, clocksource: 'hpet', unpaired: 'its clocksource is hpet' };
+    expect(words(hpet, 'clock')).toMatch(/^note {2}clock .*fail.*hpet[\s\S]*available_clocksource/);
+    expect(words({ ...hpet, kvm: { ...GOOD.kvm, opens: false } }, 'clock', true)).toBe('');
+  });
+});
 
 describe('KVM', () => {
   test('a table of what is missing', () => {

@@ -3,7 +3,7 @@ import type { Finding, Table } from './findings.ts';
 
 /** What `tsvisor doctor` says of the addon, KVM and locked memory. `verbose`: also what is as it should be. */
 export function hostFindings(host: HostProbe, verbose: boolean): Finding[] {
-  return [kvm(host, verbose), addon(host, verbose), ...memlock(host, verbose)];
+  return [kvm(host, verbose), addon(host, verbose), ...clock(host, verbose), ...memlock(host, verbose)];
 }
 
 const NO_KVM = 'guests run on the emulator';
@@ -66,6 +66,23 @@ function addon({ addon }: HostProbe, verbose: boolean): Finding {
     table,
     data: addon,
   };
+}
+
+/** Whether KVM answers the guests' ptp_kvm. */
+function clock({ kvm, clocksource, unpaired }: HostProbe, verbose: boolean): Finding[] {
+  const check = 'clock';
+  if (!kvm.opens || clocksource === undefined) return [];
+  if (unpaired === undefined) {
+    return verbose ? [{ check, status: 'ok', text: `this host runs on ${clocksource}: KVM answers ptp_kvm` }] : [];
+  }
+  return [
+    {
+      check,
+      status: 'note',
+      text: `ptp_kvm may fail in guests on KVM: ${unpaired}`,
+      fix: 'see available_clocksource beside current_clocksource in /sys/devices/system/clocksource/clocksource0, and dmesg for why',
+    },
+  ];
 }
 
 function memlock({ memlock }: HostProbe, verbose: boolean): Finding[] {

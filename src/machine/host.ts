@@ -1,3 +1,4 @@
+import { hostClocksource, whyKvmCannotPair } from '../engines/host/clocksource.ts';
 import { host } from '../engines/host/host.ts';
 import * as engines from '../engines/host/probe.ts';
 import { reportCapabilities } from '../engines/kvm/capabilities.ts';
@@ -10,6 +11,9 @@ export type { Capability } from '../engines/host/probe.ts';
 export interface HostProbe extends engines.HostProbe {
   /** Bytes that this process may lock: Infinity without a limit, undefined where that is not known; see memlock.ts. */
   readonly memlock: number | undefined;
+  /** What this host's kernel takes its time from, and why KVM cannot pair that with the counters of guests, if so. */
+  readonly clocksource: string | undefined;
+  readonly unpaired: string | undefined;
 }
 
 const ARCHITECTURES: Readonly<Record<string, 'x86_64' | 'aarch64'>> = { x64: 'x86_64', arm64: 'aarch64' };
@@ -17,8 +21,10 @@ const ARCHITECTURES: Readonly<Record<string, 'x86_64' | 'aarch64'>> = { x64: 'x8
 /** Looks at the host, and at what its KVM can do. Never throws. */
 export function probeHost(): HostProbe {
   const { addon, kvm } = engines.probeHost();
-  const found = { addon, kvm, memlock: memlockBytes() };
   const arch = ARCHITECTURES[process.arch];
+  const clocksource = hostClocksource();
+  const unpaired = arch && whyKvmCannotPair(arch, clocksource);
+  const found = { addon, kvm, memlock: memlockBytes(), clocksource, unpaired };
   if (!addon.loaded || !kvm.opens || kvm.reason !== undefined || arch === undefined) return found;
   try {
     using system = new KvmSystem(host());

@@ -1,5 +1,6 @@
 import type { Hypercall } from '../bus/hypercall.ts';
 import type { X86VcpuBoot } from '../engines/engine.ts';
+import { hostClocksource, whyKvmCannotPair } from '../engines/host/clocksource.ts';
 import type { KvmEngine } from '../engines/kvm/engine.ts';
 import { X86Architecture } from '../engines/kvm/x86/architecture.ts';
 import { type AddressRange, X86_PC, X86_PC_PORT } from './address-map.ts';
@@ -15,7 +16,6 @@ const NO_SUCH_CALL = -1000n;
 export class KvmX86Cpus implements X86Cpus {
   readonly engine: KvmEngine;
   readonly interrupts: X86Architecture;
-  readonly ptp: PtpInfo = { answeredBy: 'kernel' };
   readonly #context: BoardContext;
 
   /** @throws VmError ERR_ENGINE_UNAVAILABLE. */
@@ -34,6 +34,18 @@ export class KvmX86Cpus implements X86Cpus {
     // THR: Linux looks at LSR once for each 16 characters.
     this.engine.coalesce('io', X86_PC_PORT.com1.base, 1);
     this.engine.attach(this.#context.sink());
+  }
+
+  /** The kernel answers, whatever it is told: user space cannot take this call from it (specification of ptp, 2.1). */
+  get ptp(): PtpInfo {
+    const reason = whyKvmCannotPair('x86_64', hostClocksource());
+    if (reason !== undefined) return { answeredBy: 'nobody', reason };
+    if (this.#context.config.invariantTsc !== true) return { answeredBy: 'kernel' };
+    // X86-1: the driver's pairs are of kvmclock.
+    return {
+      answeredBy: 'kernel',
+      reason: 'with an invariant TSC Linux does not run on kvmclock, and refuses precise readings (ENODEV)',
+    };
   }
 
   start(boot: X86VcpuBoot): void {

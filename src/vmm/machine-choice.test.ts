@@ -77,6 +77,14 @@ test.each([
   expect(e.hint).toContain(hint);
 });
 
+test('EMU-X7: KVM cannot be told not to answer x86-64 guests', () => {
+  const e = refused('x86-pc', 'kvm', { ptp: false });
+  expect([e.code, e.details.option]).toEqual(['ERR_USAGE', 'ptp']);
+  expect(e.hint).toContain('ptp_kvm');
+  checkMachine(resolveOptions({ kernel, ptp: false }), 'arm-virt', 'kvm');
+  checkMachine(resolveOptions({ kernel, ptp: true }), 'x86-pc', 'kvm');
+});
+
 test('an option at its default is no wish', () => {
   checkMachine(resolveOptions({ kernel, invariantTsc: false }), 'arm-virt', 'emu');
 });

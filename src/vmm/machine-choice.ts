@@ -36,7 +36,15 @@ export function checkMachine(o: ResolvedOptions, machine: MachineName, engine: '
       details: { option, machine },
     });
   }
-  if (engine === 'kvm') return;
+  if (engine === 'kvm') {
+    if (x86 && !o.ptp) {
+      throw new VmError('ERR_USAGE', 'ptp: KVM answers x86-64 guests by itself, and cannot be told not to', {
+        hint: 'leave it out; in the guest, do not load ptp_kvm',
+        details: { option: 'ptp', machine, engine },
+      });
+    }
+    return;
+  }
   const { memory } = o;
   if (memory > MAX_EMULATED_RAM) {
     throw new VmError('ERR_MEMORY_TOO_LARGE', `memory: ${formatSize(memory)} is more than the emulator can give`, {

@@ -1,4 +1,5 @@
 import type { DoorbellEvents } from '../../bus/doorbell.ts';
+import type { Hypercall } from '../../bus/hypercall.ts';
 import { createGuestMemory } from '../../memory/guest-memory.ts';
 import type { PlugListener } from '../../memory/pin-types.ts';
 import type { Gpa, GuestMemory, MemorySlots, Region } from '../../memory/types.ts';
@@ -63,6 +64,10 @@ export interface KvmArchitecture {
   build(vm: KvmVm): readonly KvmCpu[];
   /** Notes the guest's time while no vCPU runs; the result lets it go on from there. */
   holdTime(): () => void;
+  /** The call that a KVM_EXIT_HYPERCALL stands for, where its arguments are not in kvm_run; see ExitState.hypercall. */
+  hypercall?(cpu: number, nr: number): Hypercall;
+  /** Ticks per second of the guest's counter, where it is not the one that all guests share (Addon.counterHz). */
+  readonly counterHz?: number;
   /** Closes what build() opened, but for the vCPUs. */
   close(): void;
 }
@@ -96,7 +101,6 @@ export class KvmEngine implements Engine, PlugListener {
   readonly writeTracker: KvmRam;
   readonly returnsMemory: boolean;
   readonly clock: DrivenClock;
-  readonly counterHz: number;
   readonly vcpus: readonly Vcpu[];
   readonly vm: KvmVm;
   readonly doorbells: DoorbellEvents | undefined;
@@ -128,7 +132,6 @@ export class KvmEngine implements Engine, PlugListener {
     this.#host = o.vm.host;
     this.arch = o.architecture.arch;
     this.clock = o.clock;
-    this.counterHz = o.counterHz;
     this.returnsMemory = o.hostMemory.available;
     try {
       needCapabilities(this.arch, c => o.vm.check(c));
@@ -311,6 +314,10 @@ export class KvmEngine implements Engine, PlugListener {
     this.#ring?.drain(this.#sink);
   }
 
+  get counterHz(): number {
+    return this.#o.architecture.counterHz ?? this.#o.counterHz;
+  }
+
   /** What the runner counts: a row of 8 numbers for each vCPU, see Addon.runnerCounters. */
   get counters(): Float64Array {
     return this.#counters;
@@ -391,8 +398,16 @@ export class KvmEngine implements Engine, PlugListener {
         sink.system('reset', cpu);
         return;
       case kvm.KVM_EXIT_HYPERCALL: {
-        const call = state.hypercall;
-        sink.hypercall({ abi: 'kvm-x86', cpu, id: call.nr, arg: call.arg, result: (_, v) => call.result(v) });
+        const { nr, arg, result } = state.hypercall;
+        sink.hypercall(
+          this.#o.architecture.hypercall?.(cpu, nr) ?? {
+            abi: 'kvm-x86',
+            cpu,
+            id: nr,
+            arg,
+            result: (_, v) => result(v),
+          },
+        );
         return;
       }
       case kvm.KVM_EXIT_HLT:

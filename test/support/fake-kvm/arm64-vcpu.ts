@@ -27,6 +27,10 @@ const system = (op0: number, op1: number, crn: number, crm: number, op2: number)
 export const SCTLR_EL1 = system(3, 0, 1, 0, 0);
 export const VBAR_EL1 = system(3, 0, 12, 0, 0);
 export const MPIDR_EL1 = system(3, 0, 0, 0, 5);
+export const CNTPCT_EL0 = system(3, 3, 14, 0, 1);
+/** KVM_REG_ARM_VENDOR_HYP_BMAP, and the services of Linux 6.1: UID with FEATURES, and PTP (fw-pseudo-registers.rst). */
+export const VENDOR_HYP_BMAP = 0x6030_0000_0016_0002n;
+const VENDOR_HYP_SERVICES = 0b11n;
 
 /** What a vCPU asks of its VM. */
 export interface FakeArm64Vm {
@@ -57,6 +61,8 @@ export class FakeArm64Vcpu extends FakeVcpu {
     for (const reg of [SCTLR_EL1, VBAR_EL1]) this.registers.set(reg, 0n);
     this.registers.set(MPIDR_EL1, 0x8000_0000n | BigInt(id));
     this.registers.set(arm.KVM_REG_ARM_TIMER_CNT, 0n);
+    this.registers.set(CNTPCT_EL0, 0n);
+    this.registers.set(VENDOR_HYP_BMAP, VENDOR_HYP_SERVICES);
     // FPSR has 32 bits.
     this.registers.set(arm.KVM_REG_ARM64 | arm.KVM_REG_SIZE_U32 | BigInt(arm.KVM_REG_ARM_CORE) | 0xd4n, 0n);
     this.ioctls = new Map<number, readonly [string, (a: Argument) => number | undefined]>([
@@ -99,7 +105,9 @@ export class FakeArm64Vcpu extends FakeVcpu {
 
   #setOne(a: Argument): undefined {
     const [id, value] = this.#one(a);
-    this.registers.set(id, value.getBigUint64(0, true));
+    const bits = value.getBigUint64(0, true);
+    if (id === VENDOR_HYP_BMAP && bits & ~VENDOR_HYP_SERVICES) fail('EINVAL');
+    this.registers.set(id, bits);
   }
 
   #one(a: Argument): [id: bigint, value: DataView] {

@@ -35,6 +35,7 @@ export function capabilities(arch: Architecture): Map<number, number> {
       x86.KVM_CAP_SET_TSS_ADDR,
       x86.KVM_CAP_SET_IDENTITY_MAP_ADDR,
       x86.KVM_CAP_TSC_DEADLINE_TIMER,
+      x86.KVM_CAP_GET_TSC_KHZ,
     ];
     for (const cap of own) table.set(cap, 1);
     // KVM_DIRTY_RING_MAX_ENTRIES, in bytes.

@@ -57,6 +57,9 @@ export class FakeVm implements FakeFile {
   pit: number | undefined;
   /** Bytes of each vCPU's dirty ring; 0: the VM has none. */
   ringSize = 0;
+  /** arm64: whether calls can be filtered, and the filters. */
+  hasSmcccFilter = false;
+  readonly smcccFilters: { readonly base: number; readonly count: number; readonly action: number }[] = [];
   isClosed = false;
   readonly #host: FakeVmHost;
 
@@ -158,7 +161,27 @@ export class FakeVm implements FakeFile {
 
   #arm64(): [number, Call][] {
     const target = (a: Argument) => void a.view.setUint32(arm.kvm_vcpu_init.target, 5, true);
-    return [[arm.KVM_ARM_PREFERRED_TARGET, ['KVM_ARM_PREFERRED_TARGET', target]]];
+    return [
+      [arm.KVM_ARM_PREFERRED_TARGET, ['KVM_ARM_PREFERRED_TARGET', target]],
+      [kvm.KVM_HAS_DEVICE_ATTR, ['KVM_HAS_DEVICE_ATTR', a => this.#hasSmcccFilter(a)]],
+      [kvm.KVM_SET_DEVICE_ATTR, ['KVM_SET_DEVICE_ATTR', a => this.#filterSmccc(a)]],
+    ];
+  }
+
+  /** The VM's only attribute here, which Linux 6.1 does not have: KVM_ARM_VM_SMCCC_FILTER (devices/vm.rst, section 5). */
+  #hasSmcccFilter(a: Argument): undefined {
+    const f = kvm.kvm_device_attr;
+    const known = a.view.getUint32(f.group, true) === 0 && a.view.getBigUint64(f.attr, true) === 0n;
+    if (!known || !this.hasSmcccFilter) fail('ENXIO');
+  }
+
+  /** kvm_smccc_set_filter() */
+  #filterSmccc(a: Argument): undefined {
+    this.#hasSmcccFilter(a);
+    const bytes = this.#host.addresses.at(a.view.getBigUint64(kvm.kvm_device_attr.addr, true), 24);
+    const v = new DataView(bytes.buffer, bytes.byteOffset, 24);
+    if (bytes.subarray(9).some(b => b !== 0) || v.getUint8(8) > 2) fail('EINVAL');
+    this.smcccFilters.push({ base: v.getUint32(0, true), count: v.getUint32(4, true), action: v.getUint8(8) });
   }
 
   #createVcpu(id: number): number {

@@ -4,6 +4,7 @@ import {
   KVM_GET_MSRS,
   KVM_GET_REGS,
   KVM_GET_SREGS,
+  KVM_GET_TSC_KHZ,
   KVM_KVMCLOCK_CTRL,
   KVM_SET_CPUID2,
   KVM_SET_LAPIC,
@@ -37,6 +38,8 @@ export class FakeX86Vcpu extends FakeVcpu {
   /** Whether the guest has turned its kvmclock on, and whether it was told that it had been stopped. */
   kvmclock = false;
   toldOfStop = false;
+  /** Frequency of the TSC. */
+  tscKhz = 2_400_000;
   readonly ioctls: Ioctls;
 
   constructor(id: number, irqchip: boolean) {
@@ -64,6 +67,7 @@ export class FakeX86Vcpu extends FakeVcpu {
       [KVM_GET_LAPIC, ['KVM_GET_LAPIC', a => (irqchip ? give(this.lapic)(a) : fail('EINVAL'))]],
       [KVM_SET_LAPIC, ['KVM_SET_LAPIC', a => (irqchip ? take(this.lapic)(a) : fail('EINVAL'))]],
       [KVM_SET_CPUID2, ['KVM_SET_CPUID2', a => this.#setCpuid(a)]],
+      [KVM_GET_TSC_KHZ, ['KVM_GET_TSC_KHZ', () => this.tscKhz]],
       [KVM_KVMCLOCK_CTRL, ['KVM_KVMCLOCK_CTRL', () => this.#tellOfStop()]],
       [KVM_SET_MSRS, ['KVM_SET_MSRS', a => this.#msrs(a, (at, index) => this.#setMsr(a, at, index))]],
       [KVM_GET_MSRS, ['KVM_GET_MSRS', a => this.#msrs(a, (at, index) => this.#getMsr(a, at, index))]],

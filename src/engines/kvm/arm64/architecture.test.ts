@@ -15,6 +15,8 @@ const OPTIONS: Arm64Options = {
   gicr: 0x080a_0000,
   its: 0x0808_0000,
   gicv2m: { address: 0x0802_0000, base: 80, count: 64 },
+  ptp: true,
+  clocksource: 'arch_sys_counter',
 };
 const TRANSLATER = OPTIONS.its + 0x1_0040;
 const SETSPI = OPTIONS.gicv2m.address + 0x40;

@@ -1,3 +1,4 @@
+import type { Hypercall } from '../../../bus/hypercall.ts';
 import type { InterruptController, InterruptLine, MsiMessage } from '../../../irq/types.ts';
 import type { Gpa } from '../../../memory/types.ts';
 import { VmError } from '../../../util/errors.ts';
@@ -28,6 +29,7 @@ import { IrqRoutes, Wires } from '../irqs.ts';
 import { Struct } from '../structs.ts';
 import type { IrqRoute, KvmDevice, KvmVm } from '../vm.ts';
 import { Arm64Cpu } from './cpu.ts';
+import { type Arm64Ptp, connectPtp } from './ptp.ts';
 
 /** Private interrupts come before the shared ones. */
 const FIRST_SPI = 32;
@@ -47,6 +49,9 @@ export interface Arm64Options {
   readonly gicr: Gpa;
   readonly its: Gpa;
   readonly gicv2m: { readonly address: Gpa; readonly base: number; readonly count: number };
+  /** Whether guests have the clock of ptp_kvm, and what the host's own time comes from (clocksource.ts). */
+  readonly ptp: boolean;
+  readonly clocksource: string | undefined;
 }
 
 /** An arm64 VM with KVM's GIC: version 3 with an ITS, or version 2 with the machine's GICv2m frame. */
@@ -60,6 +65,7 @@ export class Arm64Architecture implements KvmArchitecture, InterruptController {
   #cpus: readonly Arm64Cpu[] = [];
   #devices: KvmDevice[] = [];
   #pmu = false;
+  #ptp: Arm64Ptp = { answeredBy: 'nobody' };
 
   constructor(o: Arm64Options) {
     this.#o = o;
@@ -68,6 +74,16 @@ export class Arm64Architecture implements KvmArchitecture, InterruptController {
   /** Whether guests have performance counters; known once the VM is built. */
   get pmu(): boolean {
     return this.#pmu;
+  }
+
+  /** Who answers the guest's ptp_kvm; known once the VM is built. */
+  get ptp(): Arm64Ptp {
+    return this.#ptp;
+  }
+
+  /** The vCPU with this number. It must not run. */
+  cpu(id: number): Arm64Cpu {
+    return this.#cpus[id]!;
   }
 
   get bootCpu(): Arm64Cpu {
@@ -96,6 +112,7 @@ export class Arm64Architecture implements KvmArchitecture, InterruptController {
     });
     if (this.#o.gic === 3) this.#gicV3(vm);
     else this.#gicV2(vm);
+    this.#ptp = connectPtp(vm, this.bootCpu, this.#o.ptp, this.#o.clocksource);
     if (this.#pmu) for (const cpu of this.#cpus) cpu.initializePmu();
     if (vm.check(KVM_CAP_IRQ_ROUTING) > 0) vm.setRouting(this.#pinRoutes(), false);
     this.#wires.renew();
@@ -140,6 +157,15 @@ export class Arm64Architecture implements KvmArchitecture, InterruptController {
     return () => {
       this.bootCpu.counter = counter;
     };
+  }
+
+  /**
+   * KVM_EXIT_HYPERCALL (api.rst, section 5): a call that the filter forwards. Arguments and results are in the vCPU's registers, and its
+   * PC is at the next instruction already.
+   */
+  hypercall(cpu: number, nr: number): Hypercall {
+    const vcpu = this.cpu(cpu);
+    return { abi: 'smccc', cpu, id: nr >>> 0, arg: n => vcpu.x(n), result: (n, value) => vcpu.setX(n, value) };
   }
 
   /** The engine's reset makes the VM anew. */

@@ -64,6 +64,11 @@ const system = (encoding: number): bigint =>
 const TIMER_CVAL = system(0xdf02);
 const TIMER_CNT = system(0xdf1a);
 
+/** KVM_REG_ARM_PTIMER_CNT: CNTPCT_EL0, with its own encoding. */
+const PTIMER_CNT = system(0xdf01);
+/** KVM_REG_ARM_VENDOR_HYP_BMAP (Documentation/virt/kvm/arm/fw-pseudo-registers.rst). */
+const VENDOR_HYP_BMAP = 0x6030_0000_0016_0002n;
+
 const NAMED: ReadonlyMap<string, bigint> = new Map([
   ...Object.entries(CORE),
   ...Object.entries(ARM64_SYSTEM_REGISTERS).map(([name, encoding]) => [name, system(encoding)] as const),
@@ -132,6 +137,32 @@ export class Arm64Cpu implements KvmCpu {
 
   set counter(value: bigint) {
     this.#set(TIMER_CNT, value);
+  }
+
+  /** The guest's physical counter, CNTPCT_EL0. */
+  get physicalCounter(): bigint {
+    return this.#get(PTIMER_CNT);
+  }
+
+  /**
+   * The hypervisor services that KVM answers, a bit each; those of the whole VM, which can be set before any vCPU has run.
+   * @throws VmError ERR_HOST_CALL with ENOENT before Linux 6.0.
+   */
+  get vendorHypervisorServices(): bigint {
+    return this.#get(VENDOR_HYP_BMAP);
+  }
+
+  set vendorHypervisorServices(bits: bigint) {
+    this.#set(VENDOR_HYP_BMAP, bits);
+  }
+
+  /** A general register, X0 to X30. */
+  x(n: number): bigint {
+    return this.#get(CORE[`x${n}`]!);
+  }
+
+  setX(n: number, value: bigint): void {
+    this.#set(CORE[`x${n}`]!, value);
   }
 
   /** All registers of 64 bits that KVM lets go: those of arm64-registers.ts by name, others by their encoding. */

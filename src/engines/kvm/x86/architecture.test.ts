@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { FakeHost } from '../../../../test/support/fake-kvm/fake-host.ts';
 import { KVM_CAP_IRQ_ROUTING, KVM_CAP_SIGNAL_MSI } from '../abi/common.generated.ts';
 import {
+  KVM_CAP_GET_TSC_KHZ,
   KVM_CAP_PIT2,
   KVM_CAP_SET_IDENTITY_MAP_ADDR,
   KVM_CAP_SET_TSS_ADDR,
@@ -51,6 +52,7 @@ describe('an x86-64 VM', () => {
         'KVM_GET_LAPIC',
         'KVM_SET_LAPIC',
       ]),
+      'KVM_GET_TSC_KHZ',
     ]);
     expect(host.calls.every(c => c.errno === undefined)).toBe(true);
   });
@@ -59,6 +61,17 @@ describe('an x86-64 VM', () => {
     make(1).build(vm);
     const { identityMap, tss, pit } = host.vm;
     expect([identityMap, tss, pit]).toEqual([RESERVED, RESERVED + 4096, 1]);
+  });
+
+  it('says how fast its counter is, where KVM tells', () => {
+    const architecture = make(1);
+    architecture.build(vm);
+    expect(architecture.counterHz).toBe(2_400_000_000);
+    host.capabilities.delete(KVM_CAP_GET_TSC_KHZ);
+    const other = make(1);
+    vm.renew();
+    other.build(vm);
+    expect(other.counterHz).toBe(0);
   });
 
   it('goes without what a host does not have', () => {

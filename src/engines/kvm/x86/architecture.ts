@@ -2,11 +2,13 @@ import type { InterruptController, InterruptLine, MsiMessage } from '../../../ir
 import { VmError } from '../../../util/errors.ts';
 import { KVM_CAP_IRQ_ROUTING, KVM_CAP_SIGNAL_MSI } from '../abi/common.generated.ts';
 import {
+  KVM_CAP_GET_TSC_KHZ,
   KVM_CAP_PIT2,
   KVM_CAP_SET_IDENTITY_MAP_ADDR,
   KVM_CAP_SET_TSS_ADDR,
   KVM_CAP_TSC_DEADLINE_TIMER,
   KVM_CREATE_PIT2,
+  KVM_GET_TSC_KHZ,
   KVM_IRQCHIP_IOAPIC,
   KVM_IRQCHIP_PIC_MASTER,
   KVM_IRQCHIP_PIC_SLAVE,
@@ -50,9 +52,15 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
   #cpus: readonly X86Cpu[] = [];
   #supported: readonly CpuidLeaf[] | undefined;
   #signalsMsi = false;
+  #counterHz = 0;
 
   constructor(o: X86Options) {
     this.#o = o;
+  }
+
+  /** Of the TSC, which is known once the VM is built: to a kHz, as KVM has it; 0 where it does not tell. */
+  get counterHz(): number {
+    return this.#counterHz;
   }
 
   /** Routes for events that raise interrupts in the kernel. */
@@ -98,6 +106,8 @@ export class X86Architecture implements KvmArchitecture, InterruptController {
       cpu.initialize(guestCpuid(supported, { cpus, apicId, invariantTsc, tscDeadline }), true);
       return cpu;
     });
+    // 4.56, KVM_GET_TSC_KHZ.
+    if (vm.check(KVM_CAP_GET_TSC_KHZ) > 0) this.#counterHz = vm.host.ioctl(this.bootCpu.fd, KVM_GET_TSC_KHZ, 0) * 1000;
     this.#wires.renew();
     return this.#cpus;
   }
