@@ -102,9 +102,9 @@ class Orders extends RecordingSink {
 /** An engine whose vCPUs all run the same program. */
 class Guest implements AsyncDisposable {
   readonly engine: KvmEngine;
-  /** How many times rings were reset, and pages collected. */
-  resets = 0;
-  collections = 0;
+  /** How many times rings were reset because one was full. */
+  full = 0;
+  #collecting = false;
   readonly #orders = new Orders();
   readonly #cpus: number;
 
@@ -115,7 +115,7 @@ class Guest implements AsyncDisposable {
     const counting: KvmHost = {
       ...addon,
       ioctl: (fd, request, argument) => {
-        if (request === kvm.KVM_RESET_DIRTY_RINGS) this.resets++;
+        if (request === kvm.KVM_RESET_DIRTY_RINGS && !this.#collecting) this.full++;
         return addon.ioctl(fd, request, argument);
       },
     };
@@ -138,11 +138,6 @@ class Guest implements AsyncDisposable {
 
   get ram(): Uint8Array {
     return this.engine.memory.regions[0]!.bytes;
-  }
-
-  /** At least so many rings were full: those that were not reset by a collection. */
-  get full(): number {
-    return this.resets - this.collections;
   }
 
   /** Starts every vCPU, without any firmware; again after a reset. @param rsi by vCPU. */
@@ -175,18 +170,19 @@ class Guest implements AsyncDisposable {
 
   /** Calls `told` with each page from DATA on that was written since the last call. */
   collect(told: (page: number) => void): void {
-    this.collections++;
+    this.#collecting = true;
     this.engine.writeTracker.collectCpu({
       markDirty: (base, length) => {
         for (let a = Math.max(base, DATA); a < base + length; a += PAGE) told((a - DATA) / PAGE);
       },
     });
+    this.#collecting = false;
   }
 
   collected(): number[] {
-    const pages: number[] = [];
-    this.collect(p => void pages.push(p));
-    return pages;
+    const pages = new Set<number>();
+    this.collect(p => void pages.add(p));
+    return [...pages].sort((a, b) => a - b);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

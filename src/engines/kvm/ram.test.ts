@@ -91,7 +91,7 @@ describe.each([
     );
   });
 
-  it('come in their order, runs of them as one range, over words of the bitmap and up to the end of the slot', () => {
+  it('come as one range where they are neighbours, over words of the bitmap and up to the end of the slot', () => {
     ram.start();
     for (let p = 30; p < 130; p++) write(BASE + p * PAGE);
     write(BASE + SIZE - 1);

@@ -54,8 +54,8 @@ export class KvmRam implements WriteTracker {
   }
 
   collectCpu(sink: DirtySink): void {
-    this.keepLog();
     this.#kept.drain(sink);
+    if (this.#logging) this.#o.log.collect(sink);
   }
 
   /**
