@@ -8,7 +8,7 @@ export const PAGE = 4096;
 
 /**
  * KVM's own record of the pages of RAM that vCPUs write: the log of each slot, or a ring of each vCPU. The log costs by the size of
- * memory, a ring by what is written; docs/performance.md has the numbers. The engine takes the log: nobody collects so often that a
+ * memory, a ring by what is written; docs/memory-and-dma.md has the numbers. The engine takes the log: nobody collects so often that a
  * ring would pay, a ring that is full is an exit, and not every KVM keeps it from running over.
  */
 export interface PageLog {
