@@ -5,7 +5,7 @@ import { labCase } from './lab-case.ts';
 // The pages that vCPUs write, by dirty rings and by the dirty log, of a kernel's own KVM.
 
 for (const cpus of [1, 2]) {
-  labCase(`by rings and by the dirty log: ${cpus} vCPUs`, { on: ['x86'], seconds: 240 }, async ({ skip }) => {
+  labCase(`by rings and by the dirty log: ${cpus} vCPUs`, { on: ['x86'], seconds: 300 }, async ({ skip }) => {
     if (x86Binutils() === undefined) skip('GNU as is not installed (Debian: binutils)');
     for (const dirtyRing of [ENTRIES, 0]) {
       for (const c of WRITTEN_PAGES_CASES) {
