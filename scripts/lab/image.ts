@@ -1,9 +1,10 @@
-import { copyFileSync, mkdirSync, statSync } from 'node:fs';
+import { copyFileSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEBIAN_AMD64, DEBIAN_ARM64 } from '../../src/images/index.ts';
 import { debian } from '../../test/e2e/debian.ts';
 import type { LabArchitecture, LabImage } from '../../test/lab/lab-case.ts';
 import { ROOT } from '../../test/support/lab.ts';
+import { ptpReadsProgram } from '../../test/support/ptp-reads.ts';
 
 /**
  * Debian's image for the guests of a lab, copied to build/lab, since the lab sees no more than this folder.
@@ -23,7 +24,11 @@ export async function labImage(architecture: LabArchitecture): Promise<LabImage 
     if (there?.size !== size || there.mtimeMs < mtimeMs) copyFileSync(from, to);
     return to;
   };
+  const program = ptpReadsProgram(architecture === 'x86' ? 'x86_64' : 'aarch64');
+  const ptpReads = typeof program === 'string' ? undefined : join(folder, 'ptp-reads');
+  if (ptpReads !== undefined) writeFileSync(ptpReads, program);
   return {
+    ptpReads,
     kernel: copy(image.kernel, 'kernel'),
     initrd: copy(image.initrd, 'initrd'),
     uart: architecture === 'x86' ? 'ttyS0' : 'ttyAMA0',

@@ -28,6 +28,8 @@ export interface LabImage {
   readonly initrd: string;
   /** The device of its console. */
   readonly uart: 'ttyAMA0' | 'ttyS0';
+  /** The program of ptp-reads.c for it; undefined where there is no compiler. */
+  readonly ptpReads: string | undefined;
 }
 
 /** What a case is given. */
