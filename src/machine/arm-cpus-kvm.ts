@@ -7,8 +7,8 @@ import { V2mFrame } from '../engines/emu/gic/v2m.ts';
 import type { VcpuBoot } from '../engines/engine.ts';
 import { hostClocksource } from '../engines/host/clocksource.ts';
 import { Arm64Architecture } from '../engines/kvm/arm64/architecture.ts';
+import { counterPair } from '../engines/kvm/arm64/counter-pair.ts';
 import type { KvmEngine } from '../engines/kvm/engine.ts';
-import type { CounterPair } from '../time/types.ts';
 import { type AddressRange, ARM_VIRT, ARM_VIRT_SPI, ARM_VIRT_SPIS } from './address-map.ts';
 import type { ArmCpus } from './arm-cpus.ts';
 import type { BoardContext } from './board.ts';
@@ -19,10 +19,6 @@ import { createKvmEngine } from './kvm-engine.ts';
 const FIRST_SPI = 32;
 /** Offset of a PL011's data register, whose writes may wait, and its width. */
 const UARTDR = { offset: 0, size: 4 };
-
-/** Tries for a pair of clocks that no other thread came into, and how narrow its bracket is then, in ticks of a counter of 1 GHz or less. */
-const PAIR_TRIES = 4;
-const NARROW_TICKS = 1000n;
 
 /**
  * arm-virt on KVM: interrupt controller, timers, PSCI and the other calls of the SMCCC are the kernel's. But ptp_kvm is ours where KVM
@@ -55,7 +51,10 @@ export class KvmArmCpus implements ArmCpus {
       clocksource: hostClocksource(),
     });
     const ram = { base: ARM_VIRT.ram.base, size: config.memoryBytes };
-    const ptp = createPtp(() => this.#counterPair());
+    const ptp = createPtp(() => {
+      this.#ptpCalls++;
+      return counterPair(this.interrupts.cpu(this.#caller), this.engine.clock, this.engine.counterHz);
+    });
     for (const service of [createKvmHypervisor([ptp]), ptp]) this.#hypercalls.add(service);
     this.engine = createKvmEngine(this.interrupts, [ram], hotplug, config.startNs);
   }
@@ -88,32 +87,6 @@ export class KvmArmCpus implements ArmCpus {
   hypercall(call: Hypercall): void {
     this.#caller = call.cpu;
     this.#hypercalls.handle(call);
-  }
-
-  /** The counters of the vCPU that calls, which is out of the guest, and the host's time between two readings of them. */
-  #counterPair(): CounterPair {
-    this.#ptpCalls++;
-    const cpu = this.interrupts.cpu(this.#caller);
-    const { clock, counterHz } = this.engine;
-    let best: CounterPair | undefined;
-    let narrowest = 0n;
-    for (let n = 0; n < PAIR_TRIES; n++) {
-      const [virtual, physical] = [cpu.counter, cpu.physicalCounter];
-      const { wallNs, errorNs } = clock.pair();
-      const physicalAfter = cpu.physicalCounter;
-      const width = cpu.counter - virtual;
-      if (best !== undefined && width >= narrowest) continue;
-      narrowest = width;
-      const between = errorNs + (Number(width) * 1e9) / counterHz / 2;
-      best = {
-        wallNs,
-        errorNs: between,
-        virtual: virtual + width / 2n,
-        physical: physical + (physicalAfter - physical) / 2n,
-      };
-      if (width <= NARROW_TICKS) break;
-    }
-    return best!;
   }
 
   vcpu(id: number): { instructions: undefined; pc: number } {
