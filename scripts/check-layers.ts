@@ -1,6 +1,7 @@
 // Holds the sources to the layers of docs/architecture.md: every import (type-only ones too) follows an arrow of LAYERS.
 // Also: layers without the host's facilities import no Node builtins, and no source file grows beyond MAX_LINES
-// unless it says why in a line `// long: REASON`. Prints file:line and the rule that is broken; exits with 1 then.
+// unless it says why in a line `// long: REASON`. And no 64-bit value is shifted and cut in the way that Node 20 aborts on
+// (src/util/words.ts). Prints file:line and the rule that is broken; exits with 1 then.
 import { readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { dirname, join, posix, relative, sep } from 'node:path';
@@ -85,6 +86,10 @@ export function importsOf(source: string): Import[] {
   return imports;
 }
 
+/** A BigInt that is shifted by a constant and cut to some bits: Node 20 aborts when it compiles that for one of two values. */
+const CUT_SHIFT = /\basU?IntN\([^,()]+,(?:[^()]|\([^()]*\))*>>\s*\d+n\b/i;
+const CUT_SHIFT_WHY = 'a guest can make Node 20 abort at a shift that is cut to 64 bits; see src/util/words.ts';
+
 /** The rules that one file under src/ breaks, as `path:line: why`. `path` is relative to src/, with slashes. */
 export function check(path: string, source: string): string[] {
   const layer = layerOf(path);
@@ -93,6 +98,10 @@ export function check(path: string, source: string): string[] {
   const lines = source.split('\n').length - 1;
   if (lines > MAX_LINES && !/^\s*\/\/ long: \S/m.test(source)) {
     broken.push(`src/${path}:${MAX_LINES + 1}: ${lines} lines; split it, or say why not in a line '// long: REASON'`);
+  }
+  for (const [n, line] of source.split('\n').entries()) {
+    if (!path.endsWith('.test.ts') && CUT_SHIFT.test(line) && !/^\s*(\*|\/\/)/.test(line))
+      broken.push(`src/${path}:${n + 1}: ${CUT_SHIFT_WHY}`);
   }
   for (const { line, from } of importsOf(source)) {
     const why = brokenImport(path, layer, from);

@@ -57,6 +57,9 @@ describe('check', () => {
     ['engines/emu/gic/a.test.ts', "import '../../../../test/support/rig.ts';"],
     ['vmm/long.ts', `// long: a table\n${'\n'.repeat(800)}`],
     ['vmm/long.ts', '\n'.repeat(700)],
+    ['bus/a.ts', '// BigInt.asUintN(32, a >> 32n)\nNumber(BigInt.asUintN(32, a)) + Number(b >> 32n);'],
+    ['bus/a.ts', 'BigInt.asUintN(64, a << 32n);'],
+    ['bus/a.test.ts', 'BigInt.asUintN(64, a >> 32n);'],
   ])('%s may: %s', (path, source) => {
     expect(check(path, source)).toEqual([]);
   });
@@ -73,6 +76,8 @@ describe('check', () => {
     ['cli/run.ts', "import '../machine/machine.ts';", 'cli may not import machine'],
     ['index.ts', "import './util/hex.ts';", 'index.ts may not import util'],
     ['vmm/a.ts', "import '../../scripts/x.ts';", 'outside of src/'],
+    ['bus/a.ts', '\nBigInt.asUintN(64, (c ? a : b) >> 3n);', 'src/bus/a.ts:2: a guest can make Node 20 abort'],
+    ['bus/a.ts', 'const x = Number(BigInt.asIntN(32, value >> 32n));', 'a shift that is cut'],
     ['vmm/a.ts', "import '../../test/support/rig.ts';", 'outside of src/'],
     ['vmm/a.ts', "import '../package.ts';", 'vmm may not import package.ts'],
     ['devices/pl031/a.ts', "import 'node:crypto';", 'may not import Node builtins'],
