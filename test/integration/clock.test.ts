@@ -1,66 +1,41 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { SaxesParser } from 'saxes';
 import { Vm } from 'tsvisor';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { keyGuest } from '../support/bare-guest.ts';
+import { CommandRig } from '../support/command-rig.ts';
 
 // `vm.clock()`, and `tsvisor clock` about a guest that asks for the time at each key. Each verb is a process of its own.
 
-const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-let folder = '';
+const CLI = new URL('../../dist/cli/main.js', import.meta.url);
+let rig: CommandRig;
 let kernel = '';
-const ends: (() => Promise<unknown>)[] = [];
 
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tsvisor-clock-'));
-  kernel = join(folder, 'kernel');
   // The virtual counter, then a counter that is none, which is no answer (specification of ptp, ARM-3); then the key comes back.
   const ask = (counter: number) => `ldr x0, =0x86000001\n mov x1, #${counter}\n hvc #0`;
-  writeFileSync(kernel, keyGuest('', `mov w9, w2\n ${ask(0)}\n ${ask(2)}\n ldr x1, =0x09000000\n str w9, [x1]`));
+  rig = new CommandRig(CLI, keyGuest('', `mov w9, w2\n ${ask(0)}\n ${ask(2)}\n ldr x1, =0x09000000\n str w9, [x1]`));
+  kernel = rig.kernel;
 });
-afterAll(() => rmSync(folder, { recursive: true }));
-afterEach(async () => {
-  for (const end of ends.splice(0)) await end();
-});
+afterAll(() => rig[Symbol.asyncDispose]());
+afterEach(() => rig.endAll());
 
-const env = (): NodeJS.ProcessEnv => ({ ...process.env, XDG_RUNTIME_DIR: folder });
-
-/** Starts the guest in a process of its own and waits for its prompt. */
+/** Starts the guest and waits for its prompt. */
 async function start(name: string, ...args: string[]) {
-  const child = spawn(process.execPath, [CLI, 'run', '-k', kernel, '--engine', 'emu', '--name', name, ...args], {
-    env: env(),
-  });
-  const exit = new Promise<number | null>(resolve => child.on('close', resolve));
-  ends.push(() => {
-    child.kill('SIGKILL');
-    return exit;
-  });
-  let out = '';
-  const said = async (text: string) => {
-    while (!out.includes(text)) out += (await once(child.stdout, 'data'))[0];
+  const { child, exit, said } = await rig.start('>', '--engine', 'emu', '--name', name, ...args);
+  /** Types keys, and waits for the last of them to come back. */
+  const type = (keys: string) => {
+    child.stdin.write(keys);
+    return said(keys);
   };
-  await said('>');
-  return {
-    exit,
-    /** Types keys, and waits for the last of them to come back. */
-    type: async (keys: string) => {
-      child.stdin.write(keys);
-      await said(keys);
-    },
-  };
+  return { exit, type };
 }
 
-/** Runs a verb to its end. */
-function verb(...args: string[]) {
-  const r = spawnSync(process.execPath, [CLI, ...args], { env: env(), encoding: 'utf8', timeout: 60_000 });
-  return { code: r.status, out: r.stdout, err: r.stderr };
-}
+const verb = (...args: string[]) => rig.verb(...args);
 
 const samplesOf = (out: string) =>
   out
@@ -175,9 +150,9 @@ test('EMU-X7: clock says that nobody answers, and why', async () => {
 
 test('clock sees a pause, ends with the VM, and leaves a picture', async () => {
   const { exit } = await start('two');
-  const picture = join(folder, 'two.svg');
-  const clock = spawn(process.execPath, [CLI, 'clock', '--json', '--interval', '20ms', '--svg', picture], {
-    env: env(),
+  const picture = join(rig.folder, 'two.svg');
+  const clock = spawn(process.execPath, [rig.cli, 'clock', '--json', '--interval', '20ms', '--svg', picture], {
+    env: rig.env,
   });
   let err = '';
   clock.stderr.on('data', b => {
@@ -211,8 +186,8 @@ test('clock sees a pause, ends with the VM, and leaves a picture', async () => {
 
 test('clock ends by a signal with its exit code, and the picture is there', async () => {
   await start('three');
-  const picture = join(folder, 'three.svg');
-  const clock = spawn(process.execPath, [CLI, 'clock', '--interval', '20ms', '--svg', picture], { env: env() });
+  const picture = join(rig.folder, 'three.svg');
+  const clock = spawn(process.execPath, [rig.cli, 'clock', '--interval', '20ms', '--svg', picture], { env: rig.env });
   const code = new Promise(resolve => clock.on('close', resolve));
   let rows = 0;
   for await (const line of createInterface(clock.stdout)) {
@@ -234,10 +209,10 @@ for (const [key, typed] of [
   test.skipIf(!scriptWorks)(`on a terminal clock draws plots as large as that, and ends with ${key}`, async () => {
     await start('five');
     // One sample: what is drawn anew is drawn for the new size.
-    const clock = `'${process.execPath}' '${CLI}' clock --interval 1h`;
+    const clock = `'${process.execPath}' '${rig.cli}' clock --interval 1h`;
     const shell = `tty; stty rows 30 cols 90; before=$(stty -g); ${clock}; code=$?; [ "$before" = "$(stty -g)" ] && echo "CODE $code"`;
-    const child = spawn('script', ['-qec', shell, '/dev/null'], { env: { ...env(), SHELL: '/bin/sh' } });
-    ends.push(async () => child.kill('SIGKILL'));
+    const child = spawn('script', ['-qec', shell, '/dev/null'], { env: { ...rig.env, SHELL: '/bin/sh' } });
+    rig.onEnd(() => child.kill('SIGKILL'));
     let out = '';
     const said = async (text: string | RegExp) => {
       while (out.search(text) < 0) out += (await once(child.stdout, 'data'))[0];
@@ -272,6 +247,6 @@ test('mistakes are told at once', async () => {
     expect(verb('clock', `--count=${count}`)).toMatchObject({ code: 2, err: expect.stringContaining('count: ') });
   }
   await start('four');
-  const nowhere = verb('clock', '--svg', join(folder, 'none', 'a.svg'));
+  const nowhere = verb('clock', '--svg', join(rig.folder, 'none', 'a.svg'));
   expect(nowhere).toMatchObject({ code: 2, err: expect.stringContaining('clock: cannot write') });
 });

@@ -1,64 +1,26 @@
-import { spawn, spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { CommandRig } from '../support/command-rig.ts';
 
 // Verbs that ask a running VM, over the fake machine: each is a process of its own.
 
-const CLI = fileURLToPath(new URL('./fixtures/cli-fake.mjs', import.meta.url));
+const CLI = new URL('./fixtures/cli-fake.mjs', import.meta.url);
+let rig: CommandRig;
 let folder = '';
 let kernel = '';
-const ends: (() => Promise<unknown>)[] = [];
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tsvisor-control-'));
-  kernel = join(folder, 'kernel');
-  writeFileSync(kernel, 'guest');
+  rig = new CommandRig(CLI, 'guest');
+  ({ folder, kernel } = rig);
 });
-afterEach(async () => {
-  for (const end of ends.splice(0)) await end();
-  rmSync(folder, { recursive: true });
-});
-
-const env = (): NodeJS.ProcessEnv => ({ ...process.env, XDG_RUNTIME_DIR: folder });
+afterEach(() => rig[Symbol.asyncDispose]());
 
 /** Starts a VM and waits for its prompt. */
-async function start(...args: string[]) {
-  const child = spawn(process.execPath, [CLI, 'run', '-k', kernel, ...args], { env: env() });
-  const exit = new Promise<number | null>(resolve => child.on('close', resolve));
-  ends.push(() => {
-    child.kill('SIGKILL');
-    return exit;
-  });
-  let out = '';
-  await new Promise<void>((resolve, reject) => {
-    child.stdout.on('data', (b: Buffer) => {
-      out += b;
-      if (out.includes('fake# ')) resolve();
-    });
-    child.on('close', () => reject(new Error(`ended: ${out}`)));
-  });
-  return { child, exit };
-}
-
-/** Runs a verb to its end. */
-function verb(...args: string[]) {
-  const r = spawnSync(process.execPath, [CLI, ...args], { env: env(), encoding: 'utf8', timeout: 60_000 });
-  return { code: r.status, out: r.stdout, err: r.stderr };
-}
+const start = (...args: string[]) => rig.start('fake# ', ...args);
+const verb = (...args: string[]) => rig.verb(...args);
 
 test('ps, lspci, plug, unplug and stop ask the VM that runs', async () => {
   expect(verb('ps')).toMatchObject({ code: 0, out: '' });
@@ -165,8 +127,8 @@ test('the socket is for its user alone, and rubbish on it harms nobody', async (
 test('a folder that others may write to is not used; the VM says so and runs', async () => {
   mkdirSync(join(folder, 'tsvisor'));
   chmodSync(join(folder, 'tsvisor'), 0o777);
-  const r = spawnSync(process.execPath, [CLI, 'run', '-k', kernel], {
-    env: env(),
+  const r = spawnSync(process.execPath, [rig.cli, 'run', '-k', kernel], {
+    env: rig.env,
     encoding: 'utf8',
     input: 'poweroff\n',
   });

@@ -1,59 +1,25 @@
-import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { keyGuest } from '../support/bare-guest.ts';
+import { CommandRig } from '../support/command-rig.ts';
 
 // `tsvisor top`, `pause` and `resume` about a guest that looks at its UART all the time. Each verb is a process of its own.
 
-const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-let folder = '';
-let kernel = '';
-const ends: (() => Promise<unknown>)[] = [];
+const CLI = new URL('../../dist/cli/main.js', import.meta.url);
+let rig: CommandRig;
 
 beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tsvisor-top-'));
-  kernel = join(folder, 'kernel');
   // Each key comes back, and its SMCCC version is asked for.
   const key = 'str w2, [x1]\n ldr x0, =0x80000000\n hvc #0';
-  writeFileSync(kernel, keyGuest('mov w2, #0x3e\n str w2, [x1]', key));
+  rig = new CommandRig(CLI, keyGuest('mov w2, #0x3e\n str w2, [x1]', key));
 });
-afterAll(() => rmSync(folder, { recursive: true }));
-afterEach(async () => {
-  for (const end of ends.splice(0)) await end();
-});
-
-const env = (): NodeJS.ProcessEnv => ({ ...process.env, XDG_RUNTIME_DIR: folder });
+afterAll(() => rig[Symbol.asyncDispose]());
+afterEach(() => rig.endAll());
 
 /** Starts the guest and waits for its prompt. */
-async function start(name: string, ...args: string[]) {
-  const child = spawn(process.execPath, [CLI, 'run', '-k', kernel, '--engine', 'emu', '--name', name, ...args], {
-    env: env(),
-  });
-  const exit = new Promise<number | null>(resolve => child.on('close', resolve));
-  ends.push(() => {
-    child.kill('SIGKILL');
-    return exit;
-  });
-  let out = '';
-  await new Promise<void>((resolve, reject) => {
-    child.stdout.on('data', (b: Buffer) => {
-      out += b;
-      if (out.includes('>')) resolve();
-    });
-    child.on('close', () => reject(new Error(`ended: ${out}`)));
-  });
-  return { child, exit };
-}
-
-/** Runs a verb to its end. */
-function verb(...args: string[]) {
-  const r = spawnSync(process.execPath, [CLI, ...args], { env: env(), encoding: 'utf8', timeout: 60_000 });
-  return { code: r.status, out: r.stdout, err: r.stderr };
-}
+const start = (name: string) => rig.start('>', '--engine', 'emu', '--name', name);
+const verb = (...args: string[]) => rig.verb(...args);
 
 test('top shows which registers are used, how often, and where the time goes', async () => {
   await start('one');
@@ -98,7 +64,7 @@ test('a VM that is paused does nothing, and goes on', async () => {
 
 test('top ends with the VM', async () => {
   const { child, exit } = await start('three');
-  const top = spawn(process.execPath, [CLI, 'top', '--json', '--interval', '50ms'], { env: env() });
+  const top = spawn(process.execPath, [rig.cli, 'top', '--json', '--interval', '50ms'], { env: rig.env });
   let err = '';
   top.stderr.on('data', b => {
     err += b;

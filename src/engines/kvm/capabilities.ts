@@ -50,7 +50,7 @@ const COMMON: readonly Use[] = [
   need('KVM_CAP_IMMEDIATE_EXIT', kvm.KVM_CAP_IMMEDIATE_EXIT, 'boot Linux 4.13 or newer'),
   need('KVM_CAP_CHECK_EXTENSION_VM', kvm.KVM_CAP_CHECK_EXTENSION_VM),
   need('KVM_CAP_IRQCHIP', kvm.KVM_CAP_IRQCHIP, BUILD),
-  want('KVM_CAP_SIGNAL_MSI', kvm.KVM_CAP_SIGNAL_MSI, 'message-signalled interrupts take an irqfd each'),
+  want('KVM_CAP_SIGNAL_MSI', kvm.KVM_CAP_SIGNAL_MSI, 'messages of devices (MSI, MSI-X) do not reach guests'),
   want(
     'KVM_CAP_IRQ_ROUTING',
     kvm.KVM_CAP_IRQ_ROUTING,
@@ -77,6 +77,7 @@ const BY_ARCHITECTURE: Record<Architecture, readonly Use[]> = {
       "the guest's TSC has the host's frequency",
       'the processor has no TSC scaling',
     ),
+    want('KVM_CAP_GET_TSC_KHZ', x86.KVM_CAP_GET_TSC_KHZ, "the frequency of the guest's TSC is not known"),
     want('KVM_CAP_ADJUST_CLOCK', x86.KVM_CAP_ADJUST_CLOCK, 'kvmclock goes on while the VM is paused'),
     want('KVM_CAP_X2APIC_API', x86.KVM_CAP_X2APIC_API, 'APIC ids end at 254'),
     want('KVM_CAP_XSAVE', x86.KVM_CAP_XSAVE, 'the state of vector registers cannot be read'),

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { ARM64_OPTIONS } from '../../../../test/support/fake-kvm/arm64-options.ts';
 import { FakeHost } from '../../../../test/support/fake-kvm/fake-host.ts';
 import * as arm from '../abi/aarch64.generated.ts';
 import { KVM_CAP_IRQ_ROUTING, KVM_CAP_MSI_DEVID } from '../abi/common.generated.ts';
@@ -6,20 +7,8 @@ import { KvmSystem } from '../system.ts';
 import { KvmVm } from '../vm.ts';
 import { Arm64Architecture, type Arm64Options } from './architecture.ts';
 
-const OPTIONS: Arm64Options = {
-  cpus: 2,
-  gic: 3,
-  spis: 256,
-  gicd: 0x0800_0000,
-  gicc: 0x0801_0000,
-  gicr: 0x080a_0000,
-  its: 0x0808_0000,
-  gicv2m: { address: 0x0802_0000, base: 80, count: 64 },
-  ptp: true,
-  clocksource: 'arch_sys_counter',
-};
-const TRANSLATER = OPTIONS.its + 0x1_0040;
-const SETSPI = OPTIONS.gicv2m.address + 0x40;
+const TRANSLATER = ARM64_OPTIONS.its + 0x1_0040;
+const SETSPI = ARM64_OPTIONS.gicv2m.address + 0x40;
 /** KVM_IRQ_LINE's number of a shared interrupt: type 1 in bits 31 to 24. */
 const spi = (intid: number) => 0x0100_0000 + intid;
 
@@ -32,7 +21,7 @@ beforeEach(() => {
 });
 
 function build(o: Partial<Arm64Options> = {}): Arm64Architecture {
-  const architecture = new Arm64Architecture({ ...OPTIONS, ...o });
+  const architecture = new Arm64Architecture({ ...ARM64_OPTIONS, ...o });
   architecture.build(vm);
   return architecture;
 }
@@ -64,7 +53,9 @@ describe('an arm64 VM', () => {
   });
 
   it('has no boot vCPU before it is built', () => {
-    expect(() => new Arm64Architecture(OPTIONS).bootCpu).toThrow(expect.objectContaining({ code: 'ERR_INTERNAL' }));
+    expect(() => new Arm64Architecture(ARM64_OPTIONS).bootCpu).toThrow(
+      expect.objectContaining({ code: 'ERR_INTERNAL' }),
+    );
   });
 
   it('authenticates pointers where the host can in both ways', () => {
@@ -95,8 +86,8 @@ describe('a GICv3', () => {
 
   it('is where the machine has it, with all interrupts', () => {
     build();
-    expect([...gic('GICv3')!.frames.values()]).toEqual([OPTIONS.gicd, OPTIONS.gicr]);
-    expect([...gic('ITS')!.frames.values()]).toEqual([OPTIONS.its]);
+    expect([...gic('GICv3')!.frames.values()]).toEqual([ARM64_OPTIONS.gicd, ARM64_OPTIONS.gicr]);
+    expect([...gic('ITS')!.frames.values()]).toEqual([ARM64_OPTIONS.its]);
     expect(gic('GICv3')!.interrupts).toBe(32 + 256);
     expect([gic('GICv3')!.initialized, gic('ITS')!.initialized]).toEqual([true, true]);
     expect(host.addresses.kept).toBe(0);
@@ -136,7 +127,7 @@ describe('a GICv2', () => {
       ['GICv2', arm.KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0],
       ['GICv2', arm.KVM_DEV_ARM_VGIC_GRP_CTRL, arm.KVM_DEV_ARM_VGIC_CTRL_INIT],
     ]);
-    expect([...gic('GICv2')!.frames.values()]).toEqual([OPTIONS.gicd, OPTIONS.gicc]);
+    expect([...gic('GICv2')!.frames.values()]).toEqual([ARM64_OPTIONS.gicd, ARM64_OPTIONS.gicc]);
     expect(gic('ITS')).toBeUndefined();
   });
 
@@ -239,7 +230,7 @@ describe('the end of an arm64 VM', () => {
     ['KVM_SET_DEVICE_ATTR', 7],
     ['KVM_SET_GSI_ROUTING', 1],
   ])('after %s (call %d) failed leaves nothing open', (name, nth) => {
-    const architecture = new Arm64Architecture(OPTIONS);
+    const architecture = new Arm64Architecture(ARM64_OPTIONS);
     host.failOn(name, 'ENOMEM', nth);
     expect(() => architecture.build(vm)).toThrow(/ENOMEM/);
     architecture.close();

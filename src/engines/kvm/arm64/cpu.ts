@@ -146,7 +146,7 @@ export class Arm64Cpu implements KvmCpu {
 
   /**
    * The hypervisor services that KVM answers, a bit each; those of the whole VM, which can be set before any vCPU has run.
-   * @throws VmError ERR_HOST_CALL with ENOENT before Linux 6.0.
+   * @throws VmError ERR_HOST_CALL with ENOENT before Linux 5.19.
    */
   get vendorHypervisorServices(): bigint {
     return this.#get(VENDOR_HYP_BMAP);

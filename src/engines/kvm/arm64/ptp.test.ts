@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { ARM64_OPTIONS } from '../../../../test/support/fake-kvm/arm64-options.ts';
 import { VENDOR_HYP_BMAP } from '../../../../test/support/fake-kvm/arm64-vcpu.ts';
 import { FakeHost } from '../../../../test/support/fake-kvm/fake-host.ts';
 import { KVM_CAP_PTP_KVM } from '../abi/common.generated.ts';
@@ -15,19 +16,7 @@ beforeEach(() => {
 });
 
 function build(o: Partial<Arm64Options> = {}): Arm64Architecture {
-  const architecture = new Arm64Architecture({
-    cpus: 2,
-    gic: 3,
-    spis: 256,
-    gicd: 0x0800_0000,
-    gicc: 0x0801_0000,
-    gicr: 0x080a_0000,
-    its: 0x0808_0000,
-    gicv2m: { address: 0x0802_0000, base: 80, count: 64 },
-    ptp: true,
-    clocksource: 'arch_sys_counter',
-    ...o,
-  });
+  const architecture = new Arm64Architecture({ ...ARM64_OPTIONS, ...o });
   architecture.build(vm);
   return architecture;
 }

@@ -62,7 +62,7 @@ function hide(boot: Arm64Cpu): void {
   } catch (e) {
     if (errnoOf(e) !== 'ENOENT') throw e;
     throw new VmError('ERR_ENGINE_UNAVAILABLE', "this host's KVM cannot hide the clock of ptp_kvm from a guest", {
-      hint: 'boot Linux 6.0 or newer, leave --no-ptp out, or use --engine emu',
+      hint: 'boot Linux 5.19 or newer, leave --no-ptp out, or use --engine emu',
       cause: e,
     });
   }
