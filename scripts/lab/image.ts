@@ -1,8 +1,9 @@
-import { copyFileSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEBIAN_AMD64, DEBIAN_ARM64 } from '../../src/images/index.ts';
 import { debian } from '../../test/e2e/debian.ts';
 import type { LabArchitecture, LabImage } from '../../test/lab/lab-case.ts';
+import { chronyRoot } from '../../test/support/chrony.ts';
 import { ROOT } from '../../test/support/lab.ts';
 import { ptpReadsProgram } from '../../test/support/ptp-reads.ts';
 
@@ -29,8 +30,18 @@ export async function labImage(architecture: LabArchitecture): Promise<LabImage 
   if (ptpReads !== undefined) writeFileSync(ptpReads, program);
   return {
     ptpReads,
+    chrony: architecture === 'arm64' ? await labChrony(folder) : 'chrony is fetched for arm64 only',
     kernel: copy(image.kernel, 'kernel'),
     initrd: copy(image.initrd, 'initrd'),
     uart: architecture === 'x86' ? 'ttyS0' : 'ttyAMA0',
   };
+}
+
+/** chronyRoot() where the lab sees it. */
+async function labChrony(folder: string): Promise<LabImage['chrony']> {
+  const chrony = await chronyRoot();
+  if (typeof chrony === 'string') return chrony;
+  const root = join(folder, 'chrony');
+  cpSync(chrony.root, root, { recursive: true, verbatimSymlinks: true });
+  return { root };
 }

@@ -30,6 +30,8 @@ export interface LabImage {
   readonly uart: 'ttyAMA0' | 'ttyS0';
   /** The program of ptp-reads.c for it; undefined where there is no compiler. */
   readonly ptpReads: string | undefined;
+  /** The folder of chronyRoot() for it, or why there is none. */
+  readonly chrony: { readonly root: string } | string;
 }
 
 /** What a case is given. */
