@@ -1,4 +1,4 @@
-// Builds dist/: the A64 core (AssemblyScript to Wasm), then the TypeScript sources.
+// Builds dist/: the A64 core (AssemblyScript to Wasm), then the TypeScript sources, then the bundle of the Worker's.
 // `npm install` runs it through the prepare script; it is skipped where the compilers are not installed
 // (an installed package ships dist/ ready made).
 import { spawnSync } from 'node:child_process';
@@ -69,3 +69,4 @@ if (!existsSync(wasm) || statSync(wasm).mtimeMs < newest(core) || process.argv.i
   ]);
 }
 run(bin('typescript/bin/tsc'), ['-p', 'tsconfig.build.json']);
+run(bin('tsx/dist/cli.mjs'), [join(root, 'scripts/bundle-worker.ts')]);

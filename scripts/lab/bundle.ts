@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { build, type Plugin } from 'esbuild';
+import { build } from 'esbuild';
 import type { LabCaseInfo } from '../../test/lab/lab-case.ts';
 import { ROOT } from '../../test/support/lab.ts';
+import { placeOfFiles } from '../place-of-files.ts';
 
 const RUNNER = join(ROOT, 'test/lab/runner.ts');
 
@@ -33,23 +33,9 @@ export async function bundleCases(folder: string, output: string): Promise<void>
     sourcemap: 'inline',
     sourcesContent: false,
     logLevel: 'error',
-    plugins: [placeOfFiles],
+    plugins: [placeOfFiles(place => JSON.stringify(pathToFileURL(join(ROOT, place)).href))],
   });
 }
-
-/** Each source keeps its own `import.meta.url`: what src/ loads by it (Workers, Wasm, the addon) is beside its copy in dist/. */
-const placeOfFiles: Plugin = {
-  name: 'place-of-files',
-  setup({ onLoad }) {
-    onLoad({ filter: /\.ts$/ }, async ({ path }) => {
-      const source = await readFile(path, 'utf8');
-      if (!source.includes('import.meta.url')) return undefined;
-      const place = relative(ROOT, path).replace(/^src\/(.*)\.ts$/, 'dist/$1.js');
-      const url = JSON.stringify(pathToFileURL(join(ROOT, place)).href);
-      return { contents: source.replaceAll('import.meta.url', url), loader: 'ts' };
-    });
-  },
-};
 
 /**
  * The cases in a bundle. Loading a file of cases must do nothing that needs the lab, since it is loaded here too.

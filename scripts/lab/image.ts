@@ -1,4 +1,4 @@
-import { copyFileSync, cpSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEBIAN_AMD64, DEBIAN_ARM64 } from '../../src/images/index.ts';
 import { debian } from '../../test/e2e/debian.ts';
@@ -42,6 +42,8 @@ async function labChrony(folder: string): Promise<LabImage['chrony']> {
   const chrony = await chronyRoot();
   if (typeof chrony === 'string') return chrony;
   const root = join(folder, 'chrony');
+  // cpSync() refuses links that are there already.
+  rmSync(root, { recursive: true, force: true });
   cpSync(chrony.root, root, { recursive: true, verbatimSymlinks: true });
   return { root };
 }

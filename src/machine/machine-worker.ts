@@ -331,8 +331,8 @@ class Runner {
 
 const runner = new Runner();
 try {
-  const module = createModule ?? new URL('./create.js', import.meta.url).href;
-  const { createMachine, prepare } = (await import(module)) as { createMachine: CreateMachine; prepare?: () => void };
+  const module = createModule === undefined ? await import('./create.ts') : await import(createModule);
+  const { createMachine, prepare } = module as { createMachine: CreateMachine; prepare?: () => void };
   port.on('message', (m: ToWorker) => {
     try {
       if (m.type === 'create') runner.create(createMachine, m.config).catch(e => runner.fail(e));

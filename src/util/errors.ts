@@ -46,11 +46,18 @@ export interface VmErrorOptions {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
+const BRAND = Symbol.for('tsvisor.VmError');
+
 /**
  * The one error class of the library: a mistake of the host's side or of the configuration.
  * Guest mistakes never throw; they get the architected answer.
  */
 export class VmError extends Error {
+  /** Of whichever copy of this class: the Worker's code is bundled, and a device module may bring a package of its own. */
+  static override [Symbol.hasInstance](value: unknown): value is VmError {
+    return typeof value === 'object' && value !== null && BRAND in value;
+  }
+
   override readonly name = 'VmError';
   readonly code: ErrorCode;
   readonly hint: string | undefined;
@@ -61,5 +68,9 @@ export class VmError extends Error {
     this.code = code;
     this.hint = options.hint;
     this.details = options.details ?? {};
+  }
+
+  get [BRAND](): true {
+    return true;
   }
 }

@@ -220,8 +220,9 @@ export class Vm extends EventEmitter<VmEvents> implements AsyncDisposable {
       ...(createModule === undefined ? {} : { createModule: createModule.href }),
       ...(o.engine === 'kvm' ? { onKvm: true } : {}),
     };
+    // src/machine/machine-worker.ts, bundled (scripts/bundle-worker.ts).
     // No execArgv: the user's loaders and inspectors belong to the user's thread.
-    const worker = new Worker(new URL('../machine/machine-worker.js', import.meta.url), { workerData, execArgv: [] });
+    const worker = new Worker(new URL('../worker/machine-worker.js', import.meta.url), { workerData, execArgv: [] });
     const file = handle === undefined ? undefined : createWriteStream('', { fd: handle });
     const vm = new Vm(o, worker, wake, file);
     const onAbort = () => vm.#terminate();

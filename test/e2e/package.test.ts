@@ -101,7 +101,7 @@ test('it has what it needs and nothing else', () => {
     'dist/index.d.ts',
     'dist/a64.wasm',
     'dist/cli/main.js',
-    'dist/machine/machine-worker.js',
+    'dist/worker/machine-worker.js',
   ]) {
     expect(files).toContain(f);
   }
