@@ -1,9 +1,10 @@
 // Runs test/lab/*.lab.ts in the lab, a virtual machine with a genuine /dev/kvm (docs/testing.md):
 //
-//   npm run test:lab -- [x86|arm64|here]... [--smoke] [--list] [--repeat N] [--keep-addon] [PATTERN]...
+//   npm run test:lab -- [x86|arm64|here]... [--smoke] [--list] [--repeat N] [--cpus N] [--keep-addon] [PATTERN]...
 //
 // Without a place, in both labs; `here` is this machine, without a lab. A PATTERN is part of a case's `FILE: TITLE`; cases
 // that match any are taken. --smoke takes those that continuous integration runs. --repeat runs each N times in a row.
+// --cpus gives the lab that many CPUs, whatever the cases ask for.
 // --keep-addon takes the addon that was built last although native/ has changed.
 // Ends with 0 when all have passed, 1 when one failed or the lab did, 2 on a wrong command line.
 import { rmSync } from 'node:fs';
@@ -21,12 +22,18 @@ async function main(): Promise<number> {
       smoke: { type: 'boolean' },
       list: { type: 'boolean' },
       repeat: { type: 'string', default: '1' },
+      cpus: { type: 'string' },
       'keep-addon': { type: 'boolean' },
     },
   });
   const repeat = Number(values.repeat);
   if (!Number.isInteger(repeat) || repeat < 1) {
     say(`--repeat ${values.repeat}: not a number of times`);
+    return 2;
+  }
+  const cpus = values.cpus === undefined ? undefined : Number(values.cpus);
+  if (cpus !== undefined && (!Number.isInteger(cpus) || cpus < 1)) {
+    say(`--cpus ${values.cpus}: not a number of CPUs`);
     return 2;
   }
   const named = positionals.filter(p => PLACES.includes(p)) as LabPlace[];
@@ -38,7 +45,8 @@ async function main(): Promise<number> {
   try {
     const cases = bundle.cases
       .filter(c => patterns.length === 0 || patterns.some(p => c.id.includes(p)))
-      .filter(c => !values.smoke || c.needs.smoke);
+      .filter(c => !values.smoke || c.needs.smoke)
+      .map(c => (cpus === undefined ? c : { ...c, needs: { ...c.needs, cpus } }));
     if (cases.length === 0) {
       say(`no case matches ${patterns.join(', ')}`);
       return 2;

@@ -13,6 +13,8 @@ const START_SECONDS = 120;
 
 /** Exit code of a lab that was ended at its time limit, which no supervisor lets its cases reach. */
 const TIME_LIMIT = 124;
+/** That of a lab whose machine has ended while the command inside had not. */
+const NO_RESULT = 125;
 
 /** Where cases run: in a lab, or on this machine with its own /dev/kvm. */
 export type LabPlace = LabArchitecture | 'here';
@@ -84,9 +86,9 @@ export function groupCases(place: LabPlace, cases: readonly LabCaseInfo[]): LabG
 }
 
 /**
- * Runs a group. A lab that fails is a failure of every case that it did not come to. One that stands still is started once more for
- * the rest: a case that hangs is ended by its supervisor long before, so it was the emulated machine that hung (see heartbeat.ts for one
- * way in which QEMU's emulation of nested virtualization does).
+ * Runs a group. A lab that fails is a failure of every case that it did not come to. One that stands still, or ends before its command
+ * does, is started once more for the rest: a case is a process inside, and one that hangs is ended by its supervisor long before, so it
+ * was the emulated machine that failed (docs/testing.md says how QEMU's emulation of nested virtualization does).
  *
  * @param onOutput gets what the lab prints, as it comes.
  * @param options keepAddon: use the addon that was built last, whatever has changed in native/ since.
@@ -98,20 +100,21 @@ export async function runGroup(
   onOutput: (text: string) => void,
   options: { readonly keepAddon?: boolean | undefined } = {},
 ): Promise<LabReport> {
-  const { stoodStillAt: done, ...first } = await runOnce(bundle, group, onOutput, options);
+  const { brokenAt: done, status, ...first } = await runOnce(bundle, group, onOutput, options);
   if (done === undefined) return first;
-  onOutput('the lab stood still, its supervisor too: once more, from the case that it was at\n');
+  const what = status === TIME_LIMIT ? 'stood still, its supervisor too' : 'died, its supervisor too';
+  onOutput(`the lab ${what}: once more, from the case that it was at\n`);
   const rest = await runOnce(bundle, { ...group, cases: group.cases.slice(done) }, onOutput, options);
   return { ...rest, results: [...first.results.slice(0, done), ...rest.results] };
 }
 
-/** @returns also the index of the case at which the lab stood still. */
+/** @returns also how the lab ended, and the index of the case at which its machine stood still or died. */
 async function runOnce(
   bundle: LabBundle,
   group: LabGroup,
   onOutput: (text: string) => void,
   options: { readonly keepAddon?: boolean | undefined },
-): Promise<LabReport & { readonly stoodStillAt: number | undefined }> {
+): Promise<LabReport & { readonly status: unknown; readonly brokenAt: number | undefined }> {
   const { place, needs, cases } = group;
   const name = `${place}-${needs.memory}-${needs.cpus}${needs.vfio ? '-vfio' : ''}`;
   const planFile = join(bundle.folder, `${name}.plan.json`);
@@ -155,13 +158,14 @@ async function runOnce(
     if (event.type === 'start') nodeMs = event.nodeMs;
     else results.push(event.result);
   }
-  const stoodStillAt = status === TIME_LIMIT && results.length < cases.length ? results.length : undefined;
+  const broken = (status === TIME_LIMIT || status === NO_RESULT) && results.length < cases.length;
+  const brokenAt = broken ? results.length : undefined;
   for (const { id } of cases.slice(results.length)) {
     const why = `the lab ended with ${status}${status === TIME_LIMIT ? ' (its time limit)' : ''} in or before this case`;
     results.push({ id, outcome: 'failed', ms: 0, why, notes: [] });
   }
   const times = { enter: first - started, node: nodeMs, work: last - first, leave: ended - last };
-  return { results, ...times, stoodStillAt };
+  return { results, ...times, status, brokenAt };
 }
 
 /** The command that runs another one in the group's place, its addon built if there is somewhere to tell about it. */

@@ -1,10 +1,14 @@
-import { readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { groupCases, type LabBundle, type LabReport, makeBundle, runGroup } from '../../scripts/lab/run.ts';
+import { findLab } from '../support/lab.ts';
 
 // The runner of test/lab, on cases that end in every way there is: here, without a lab.
 
+const FAKE_LAB = fileURLToPath(new URL('fixtures/fake-lab.mjs', import.meta.url));
 const FIXTURES = fileURLToPath(new URL('fixtures/lab', import.meta.url));
 let bundle: LabBundle;
 beforeAll(async () => {
@@ -73,5 +77,56 @@ describe('a run', () => {
     );
     const { results } = await runGroup(bundle, group!, () => undefined);
     expect(results).toMatchObject([{ outcome: 'skipped', why: 'no device is bound to vfio-pci here' }]);
+  });
+});
+
+describe('a lab that breaks', () => {
+  let folder = '';
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'fake-lab-'));
+    vi.stubEnv('TSVISOR_LAB', FAKE_LAB);
+    vi.stubEnv('FAKE_LAB', join(folder, 'starts'));
+  });
+  afterEach(() => {
+    vi.unstubAllEnvs();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** Runs three cases in a lab of which each start is `PASSED STATUS`. */
+  async function run(...starts: string[]) {
+    writeFileSync(join(folder, 'starts'), starts.join('\n'));
+    const cases = bundle.cases.filter(c => !c.needs.vfio).slice(0, 3);
+    const [group] = groupCases('x86', cases);
+    let output = '';
+    const { results } = await runGroup(bundle, group!, text => (output += text), { keepAddon: true });
+    return { outcomes: results.map(r => r.outcome), whys: results.map(r => r.why), output };
+  }
+
+  // It asks for what every lab needs.
+  vi.stubEnv('TSVISOR_LAB', FAKE_LAB);
+  const found = findLab();
+  vi.unstubAllEnvs();
+  const reason = 'reason' in found ? found.reason : undefined;
+  if (reason !== undefined) console.log(`skipped: a lab that breaks: ${reason}`);
+
+  it.skipIf(reason).each([
+    [125, 'died'],
+    [124, 'stood still'],
+  ])('with %i is started once more, and it is said', async (status, what) => {
+    const { outcomes, output } = await run(`1 ${status}`, '2 0');
+    expect(outcomes).toEqual(['passed', 'passed', 'passed']);
+    expect(output).toContain(`the lab ${what}, its supervisor too: once more, from the case that it was at`);
+  });
+
+  it.skipIf(reason)('twice has failed', async () => {
+    const { outcomes, whys } = await run('1 125', '1 125', '1 0');
+    expect(outcomes).toEqual(['passed', 'passed', 'failed']);
+    expect(whys[2]).toBe('the lab ended with 125 in or before this case');
+  });
+
+  it.skipIf(reason)('with anything else has failed at once', async () => {
+    const { outcomes, output } = await run('2 1', '1 0');
+    expect(outcomes).toEqual(['passed', 'passed', 'failed']);
+    expect(output).toBe('');
   });
 });

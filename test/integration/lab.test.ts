@@ -33,7 +33,7 @@ for (const architecture of ['x86', 'arm64'] satisfies LabArchitecture[]) {
       for (const group of groups) {
         const report = await runGroup(bundle, group, text => {
           output += text;
-          if (text.startsWith('the lab stood still')) console.log(`lab ${architecture}: ${text}`);
+          if (/^the lab (stood still|died)/.test(text)) console.log(`lab ${architecture}: ${text}`);
         });
         for (const r of report.results) results.set(r.id, r);
         console.log(`lab ${architecture}: entered in ${(report.enter / 1000).toFixed(1)} s`);
