@@ -1,4 +1,4 @@
-// Bundles the code of a VM's Worker into dist/worker/, some files instead of some hundred: finding and opening them was nearly half
+// Bundles the code of a VM's Worker into dist/worker/, a machine of which loads 16 files instead of 130: finding and opening them was a third
 // of the time that Vm.create() took. What not every machine needs stays in files of its own. Run by scripts/build.mjs.
 import { rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
