@@ -10,9 +10,10 @@ import { ptpReadsProgram } from '../../test/support/ptp-reads.ts';
 /**
  * Debian's image for the guests of a lab, copied to build/lab, since the lab sees no more than this folder.
  *
+ * @param chrony whether chrony is wanted, too, which has to be fetched.
  * @returns its files, or why there are none.
  */
-export async function labImage(architecture: LabArchitecture): Promise<LabImage | string> {
+export async function labImage(architecture: LabArchitecture, chrony: boolean): Promise<LabImage | string> {
   const name = architecture === 'x86' ? DEBIAN_AMD64 : DEBIAN_ARM64;
   const image = await debian(name);
   if (typeof image === 'string') return image;
@@ -30,7 +31,7 @@ export async function labImage(architecture: LabArchitecture): Promise<LabImage 
   if (ptpReads !== undefined) writeFileSync(ptpReads, program);
   return {
     ptpReads,
-    chrony: architecture === 'arm64' ? await labChrony(folder) : 'chrony is fetched for arm64 only',
+    chrony: chrony ? await labChrony(folder) : 'no case says that it needs chrony',
     kernel: copy(image.kernel, 'kernel'),
     initrd: copy(image.initrd, 'initrd'),
     uart: architecture === 'x86' ? 'ttyS0' : 'ttyAMA0',
@@ -39,11 +40,11 @@ export async function labImage(architecture: LabArchitecture): Promise<LabImage 
 
 /** chronyRoot() where the lab sees it. */
 async function labChrony(folder: string): Promise<LabImage['chrony']> {
-  const chrony = await chronyRoot();
-  if (typeof chrony === 'string') return chrony;
+  const fetched = await chronyRoot();
+  if (typeof fetched === 'string') return fetched;
   const root = join(folder, 'chrony');
   // cpSync() refuses links that are there already.
   rmSync(root, { recursive: true, force: true });
-  cpSync(chrony.root, root, { recursive: true, verbatimSymlinks: true });
+  cpSync(fetched.root, root, { recursive: true, verbatimSymlinks: true });
   return { root };
 }

@@ -13,7 +13,7 @@ const START_SECONDS = 120;
 
 /** Exit code of a lab that was ended at its time limit, which no supervisor lets its cases reach. */
 const TIME_LIMIT = 124;
-/** That of a lab whose machine has ended while the command inside had not. */
+/** That of a lab whose machine has ended while the command inside had not; also of one that did not come to it. */
 const NO_RESULT = 125;
 
 /** Where cases run: in a lab, or on this machine with its own /dev/kvm. */
@@ -100,25 +100,26 @@ export async function runGroup(
   onOutput: (text: string) => void,
   options: { readonly keepAddon?: boolean | undefined } = {},
 ): Promise<LabReport> {
-  const { brokenAt: done, status, ...first } = await runOnce(bundle, group, onOutput, options);
-  if (done === undefined) return first;
-  const what = status === TIME_LIMIT ? 'stood still, its supervisor too' : 'died, its supervisor too';
-  onOutput(`the lab ${what}: once more, from the case that it was at\n`);
-  const rest = await runOnce(bundle, { ...group, cases: group.cases.slice(done) }, onOutput, options);
-  return { ...rest, results: [...first.results.slice(0, done), ...rest.results] };
+  const { broken, ...first } = await runOnce(bundle, group, onOutput, options);
+  if (broken === undefined) return first;
+  const { how, at } = broken;
+  onOutput(`the lab ${how}, its supervisor too: once more, from the case that it was at\n`);
+  const rest = await runOnce(bundle, { ...group, cases: group.cases.slice(at) }, onOutput, options);
+  return { ...rest, results: [...first.results.slice(0, at), ...rest.results] };
 }
 
-/** @returns also how the lab ended, and the index of the case at which its machine stood still or died. */
+/** @returns also, for a lab whose machine failed, how it did and the index of the case that it was at. */
 async function runOnce(
   bundle: LabBundle,
   group: LabGroup,
   onOutput: (text: string) => void,
   options: { readonly keepAddon?: boolean | undefined },
-): Promise<LabReport & { readonly status: unknown; readonly brokenAt: number | undefined }> {
+): Promise<LabReport & { readonly broken: { readonly how: string; readonly at: number } | undefined }> {
   const { place, needs, cases } = group;
   const name = `${place}-${needs.memory}-${needs.cpus}${needs.vfio ? '-vfio' : ''}`;
   const planFile = join(bundle.folder, `${name}.plan.json`);
-  const image = cases.some(c => c.needs.image) ? await labImage(architectureOf(place)) : undefined;
+  const chrony = cases.some(c => c.needs.chrony);
+  const image = cases.some(c => c.needs.image) ? await labImage(architectureOf(place), chrony) : undefined;
   const heartbeat = place === 'x86';
   const plan: LabPlan = {
     ids: cases.map(c => c.id),
@@ -153,19 +154,21 @@ async function runOnce(
 
   const events = readFileSync(plan.results, 'utf8').trim().split('\n').filter(Boolean);
   const results: LabResult[] = [];
-  let nodeMs = 0;
+  let nodeMs: number | undefined;
   for (const event of events.map(line => JSON.parse(line) as LabEvent)) {
     if (event.type === 'start') nodeMs = event.nodeMs;
     else results.push(event.result);
   }
-  const broken = (status === TIME_LIMIT || status === NO_RESULT) && results.length < cases.length;
-  const brokenAt = broken ? results.length : undefined;
+  // One that did not come to its command says itself what it lacks.
+  const died = status === NO_RESULT && nodeMs !== undefined;
+  const how = status === TIME_LIMIT ? 'stood still' : died ? 'died' : undefined;
+  const broken = how !== undefined && results.length < cases.length ? { how, at: results.length } : undefined;
   for (const { id } of cases.slice(results.length)) {
     const why = `the lab ended with ${status}${status === TIME_LIMIT ? ' (its time limit)' : ''} in or before this case`;
     results.push({ id, outcome: 'failed', ms: 0, why, notes: [] });
   }
-  const times = { enter: first - started, node: nodeMs, work: last - first, leave: ended - last };
-  return { results, ...times, status, brokenAt };
+  const times = { enter: first - started, node: nodeMs ?? 0, work: last - first, leave: ended - last };
+  return { results, ...times, broken };
 }
 
 /** The command that runs another one in the group's place, its addon built if there is somewhere to tell about it. */

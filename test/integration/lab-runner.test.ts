@@ -129,4 +129,10 @@ describe('a lab that breaks', () => {
     expect(outcomes).toEqual(['passed', 'passed', 'failed']);
     expect(output).toBe('');
   });
+
+  it.skipIf(reason)('before it comes to its command has failed at once', async () => {
+    const { outcomes, output } = await run('-1 125', '3 0');
+    expect(outcomes).toEqual(['failed', 'failed', 'failed']);
+    expect(output).toBe('');
+  });
 });

@@ -16,6 +16,8 @@ export interface LabNeeds {
   readonly vfio?: boolean;
   /** The files of Debian's image for the lab's architecture: {@link LabContext.image}. */
   readonly image?: boolean;
+  /** chrony for guests of arm64: {@link LabImage.chrony}. */
+  readonly chrony?: boolean;
   /** Time limit in seconds; default 60. A case that takes longer fails, and its process is ended. */
   readonly seconds?: number;
   /** Part of what continuous integration runs. */
@@ -30,7 +32,7 @@ export interface LabImage {
   readonly uart: 'ttyAMA0' | 'ttyS0';
   /** The program of ptp-reads.c for it; undefined where there is no compiler. */
   readonly ptpReads: string | undefined;
-  /** The folder of chronyRoot() for it, or why there is none. */
+  /** The folder of chronyRoot() for it, with {@link LabNeeds.chrony}; or why there is none. */
   readonly chrony: { readonly root: string } | string;
 }
 
@@ -78,12 +80,13 @@ export function labCase(title: string, needs: LabNeeds, body: LabCase['body']): 
     cpus = 1,
     vfio = false,
     image = false,
+    chrony = false,
     seconds = 60,
     smoke = false,
   } = needs;
   const id = `${currentFile}: ${title}`;
   if (cases.some(c => c.id === id)) throw new Error(`two cases are called '${id}'`);
-  cases.push({ id, needs: { on, memory, cpus, vfio, image, seconds, smoke }, body });
+  cases.push({ id, needs: { on, memory, cpus, vfio, image, chrony, seconds, smoke }, body });
 }
 
 /** All cases of some files, each an import that has not happened yet, by name. */
