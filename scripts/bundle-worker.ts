@@ -1,7 +1,7 @@
-// Bundles the code of a VM's Worker into dist/worker/, a machine of which loads 16 files instead of 130: finding and opening them was a third
-// of the time that Vm.create() took. What not every machine needs stays in files of its own. Run by scripts/build.mjs.
+// Bundles the code of a VM's Worker into dist/worker/, of which a machine loads 16 files instead of 130: finding and opening them was
+// a third of the time that Vm.create() took. What not every machine needs stays in files of its own. Run by scripts/build.mjs.
 import { rmSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join, posix } from 'node:path';
 import { build } from 'esbuild';
 import { ROOT } from '../test/support/lab.ts';
 import { placeOfFiles } from './place-of-files.ts';
@@ -22,5 +22,5 @@ await build({
   sourcemap: true,
   sourcesContent: false,
   logLevel: 'warning',
-  plugins: [placeOfFiles(place => `new URL(${JSON.stringify(relative(FOLDER, place))}, import.meta.url).href`)],
+  plugins: [placeOfFiles(place => `new URL(${JSON.stringify(posix.relative(FOLDER, place))}, import.meta.url).href`)],
 });
