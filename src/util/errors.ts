@@ -46,6 +46,7 @@ export interface VmErrorOptions {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
+/** Marks an error as one of ours, whichever copy of this module made it; on the prototype, so that nobody prints it. */
 const BRAND = Symbol.for('tsvisor.VmError');
 
 /**
@@ -53,7 +54,9 @@ const BRAND = Symbol.for('tsvisor.VmError');
  * Guest mistakes never throw; they get the architected answer.
  */
 export class VmError extends Error {
-  /** Of whichever copy of this class: the Worker's code is bundled, and a device module may bring a package of its own. */
+  /**
+   * True for errors of whichever copy of this class: the Worker's code is bundled, and a device module may bring a package of its own.
+   */
   static override [Symbol.hasInstance](value: unknown): value is VmError {
     return typeof value === 'object' && value !== null && BRAND in value;
   }
